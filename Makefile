@@ -1,0 +1,41 @@
+# Every target sets up what it needs: a Python from 3.11 on, git and make are enough to begin with.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test lint bench clean
+
+# `make test ARGS='-k order -x'`, `make demo ARGS=--json`
+ARGS ?=
+BIN := .venv/bin
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 10
+
+setup: ## Make the virtual environment, or bring it up to date
+	@python=$$(scripts/find-python) || { echo "No Python 3.11 or newer found." >&2; exit 1; }; \
+	scripts/make-venv .venv "$$python"
+
+demo: setup ## Watch three services exchange events while a relay is killed
+	@$(BIN)/python manage.py demo $(ARGS)
+
+serve: setup ## The same, and then stay, with the admin open to look around
+	@$(BIN)/python manage.py demo --serve $(ARGS)
+
+test: setup ## Run the tests on every database and Python that is here
+	@$(BIN)/python scripts/test.py $(ARGS)
+
+# In memory, because it is the tables' description that is checked: no server has to start.
+lint: setup ## Check style, types, import contracts and migrations
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	DATABASE_URL=sqlite://:memory: $(BIN)/python manage.py makemigrations --check --dry-run
+
+bench: setup ## Run the benchmarks
+	@set -- benchmarks/[!_]*.py; \
+	if [ ! -e "$$1" ]; then echo "There are no benchmarks yet."; exit 0; fi; \
+	for program; do echo "## $$program"; $(BIN)/python "$$program" $(ARGS) || exit 1; done
+
+clean: ## Remove environments, caches and the embedded databases
+	rm -rf .venv .venv-* .local .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,86 @@
+"""Settings of the consumer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.core.signals import setting_changed
+
+from outbox.conf import outbox_settings, parse
+from outbox.exceptions import ConfigurationError
+from outbox.retry import Backoff
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxSettings:
+    """INBOX = {...}. Times are in seconds.
+
+    URL: the broker to consume from; by default that of the first relay with an AMQP URL.
+    EXCHANGE: the topic exchange that queues are bound to.
+    GROUP: the group of handlers that name none; its queue has the same name. By default the
+        service's name, from OUTBOX["SOURCE"].
+    PREFETCH: how many messages a consumer holds at once, and the largest batch.
+    REDELIVERY_MIN, REDELIVERY_MAX: bounds of the pause before a failed message is tried again.
+    RETRY_MAX: longest pause while the broker or the database is away.
+    HEARTBEAT, CONNECT_TIMEOUT, SOCKET_TIMEOUT, SSL: as for AMQPBroker.
+    """
+
+    URL: str = ""
+    EXCHANGE: str = "events"
+    GROUP: str = ""
+    PREFETCH: int = 100
+    REDELIVERY_MIN: float = 1.0
+    REDELIVERY_MAX: float = 60.0
+    RETRY_MAX: float = 30.0
+    HEARTBEAT: int = 30
+    CONNECT_TIMEOUT: float = 5.0
+    SOCKET_TIMEOUT: float = 15.0
+    SSL: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.PREFETCH <= 10_000:
+            raise ConfigurationError(f"INBOX['PREFETCH'] must be 1 to 10000, not {self.PREFETCH}")
+        if not 0 < self.REDELIVERY_MIN <= self.REDELIVERY_MAX:
+            raise ConfigurationError("INBOX needs 0 < REDELIVERY_MIN <= REDELIVERY_MAX")
+        if self.RETRY_MAX < 0.1:
+            raise ConfigurationError("INBOX['RETRY_MAX'] must be at least 0.1 seconds")
+
+    @property
+    def group(self) -> str:
+        return self.GROUP or outbox_settings().source.strip("/").replace("/", ".") or "inbox"
+
+    @property
+    def redelivery(self) -> Backoff:
+        return Backoff(base=self.REDELIVERY_MIN, cap=self.REDELIVERY_MAX)
+
+    @property
+    def backoff(self) -> Backoff:
+        return Backoff(base=min(0.1, self.RETRY_MAX), cap=self.RETRY_MAX)
+
+
+@cache
+def inbox_settings() -> InboxSettings:
+    """Return INBOX as it is now."""
+    return parse(InboxSettings, getattr(settings, "INBOX", {}), "INBOX")
+
+
+def broker_url() -> str:
+    """Return the URL of the AMQP broker to consume from, or "" if there is none."""
+    if inbox_settings().URL:
+        return inbox_settings().URL
+    # Read as plain settings: the inbox does not depend on the relay.
+    for relay in getattr(settings, "RELAYS", {}).values():
+        url = relay.get("URL", "") if isinstance(relay, Mapping) else ""
+        if str(url).partition("://")[0] in ("amqp", "amqps", "pyamqp"):
+            return str(url)
+    return ""
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting in {"INBOX", "OUTBOX", "ROOT_URLCONF"}:
+        inbox_settings.cache_clear()
+
+
+setting_changed.connect(_forget)

@@ -1,0 +1,95 @@
+"""manage.py consume: handle what the broker delivers."""
+
+import argparse
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import ProgrammingError, router
+
+from inbox.conf import broker_url, inbox_settings
+from inbox.consumer import Consumer
+from inbox.models import Receipt
+from inbox.registry import handlers
+from outbox.exceptions import OutboxError
+from outbox.shutdown import Shutdown
+from outbox.terminal import Reporter, rate
+
+
+class Command(BaseCommand):
+    help = (
+        "Handle the messages of a group's queue, each once per handler, until stopped. Declares "
+        "the queue and its bindings. SIGTERM finishes the batch and exits 0; a second signal "
+        "exits at once."
+    )
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--group", metavar="NAME", help="which group; needed if handlers name several"
+        )
+        parser.add_argument(
+            "--database", metavar="ALIAS", help="where receipts are, by default as the routers say"
+        )
+        parser.add_argument(
+            "--until-empty", action="store_true", help="exit when the queue is empty"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        group = _group(options["group"])
+        url = broker_url()
+        if not url:
+            raise CommandError(
+                "There is no broker to consume from. The local broker hands messages straight to "
+                "the handlers: just run 'manage.py relay'. For RabbitMQ set INBOX['URL'] or a "
+                "relay's URL, such as 'amqp://user:password@host:5672//'."
+            )
+        using = options["database"] or router.db_for_write(Receipt)
+        shutdown = Shutdown()
+        shutdown.install()
+        try:
+            consumer = Consumer(
+                group, url=url, conf=inbox_settings(), using=using, shutdown=shutdown
+            )
+            with Reporter(self.stdout._out, ("inbox",), lambda: figures(consumer)):  # type: ignore[attr-defined]
+                clean = consumer.run(until_empty=options["until_empty"])
+        except OutboxError as exc:
+            raise CommandError(str(exc)) from exc
+        except ProgrammingError as exc:
+            raise CommandError(
+                f"The database refuses the inbox: {str(exc).strip()}\n"
+                "Has it been migrated? Run: manage.py migrate"
+            ) from exc
+        if not clean:
+            raise CommandError("Not everything could be handled; see the messages above.")
+
+
+def figures(consumer: Consumer) -> dict[str, Any]:
+    """Return what the terminal shows of a consumer."""
+    progress = consumer.progress
+    shown: dict[str, Any] = {
+        "group": consumer.group,
+        "received": progress.received,
+        "handled": progress.handled,
+        "duplicates": progress.duplicates,
+        "dead": progress.dead,
+        "failed": progress.failed,
+        "per_second": rate(progress.received, progress.started),
+    }
+    if progress.away:
+        shown["away"] = progress.away
+    return shown
+
+
+def _group(given: str | None) -> str:
+    known = handlers.groups()
+    if given is None:
+        if len(known) == 1:
+            return next(iter(known))
+        if not known:
+            raise CommandError(
+                "No handlers are registered. Write one with @inbox.handler(...) in "
+                "<app>/handlers.py, and add the app to INSTALLED_APPS."
+            )
+        raise CommandError(f"Which group? Choose with --group: {', '.join(sorted(known))}.")
+    if given not in known:
+        raise CommandError(f"No handlers in group {given!r}. Groups: {', '.join(sorted(known))}.")
+    return given

@@ -1,0 +1,44 @@
+"""Which event types a pattern selects: the syntax of AMQP topic bindings, pure policy.
+
+`*` stands for one word, `#` for any number of words, also none.
+"""
+
+import re
+from functools import lru_cache
+
+_WORD = re.compile(r"[A-Za-z0-9_-]+|\*|#")
+
+
+def is_pattern(text: str) -> bool:
+    """Tell whether `text` is a pattern or an event type: words, `*` and `#` joined by dots."""
+    return len(text) <= 255 and all(_WORD.fullmatch(word) for word in text.split("."))
+
+
+@lru_cache(maxsize=4096)
+def matches(pattern: str, event_type: str) -> bool:
+    """Tell whether an event type is selected by a pattern."""
+    return _matches(pattern.split("."), event_type.split("."))
+
+
+def _matches(pattern: list[str], words: list[str]) -> bool:
+    """Match word by word; `reached` holds how much of the pattern may be used up so far."""
+    reached = _skip_hashes(pattern, {0})
+    for word in words:
+        step: set[int] = set()
+        for at in reached:
+            if at == len(pattern):
+                continue
+            if pattern[at] == "#":
+                step.add(at)
+            elif pattern[at] in ("*", word):
+                step.add(at + 1)
+        reached = _skip_hashes(pattern, step)
+    return len(pattern) in reached
+
+
+def _skip_hashes(pattern: list[str], reached: set[int]) -> set[int]:
+    for at in sorted(reached):
+        while at < len(pattern) and pattern[at] == "#":
+            at += 1
+            reached.add(at)
+    return reached

@@ -1,0 +1,68 @@
+"""The queues of this service on an AMQP broker: one durable quorum queue for each group.
+
+Consumers own queues and bindings; the publisher only knows the exchange.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from amqp.exceptions import PreconditionFailed
+from kombu import Connection, Exchange, Queue
+
+from inbox.registry import Handler
+from outbox.exceptions import ConfigurationError
+
+logger = logging.getLogger("inbox")
+
+
+def queue_name(group: str) -> str:
+    """Return the name of a group's queue."""
+    return group
+
+
+def declare(connection: Connection, *, exchange: str, group: str, bound: Iterable[Handler]) -> None:
+    """Declare the exchange, the group's queue and a binding for each of its patterns.
+
+    A queue that exists with other arguments, a policy of the operator's say, is used as it is.
+    Raises ConfigurationError if the exchange exists and is no durable topic exchange.
+    """
+    topic = Exchange(exchange, type="topic", durable=True)
+    _declare_exchange(connection, topic)
+    _declare_queue(connection, queue_name(group))
+    with connection.channel() as channel:
+        for pattern in sorted({found.pattern for found in bound}):
+            channel.queue_bind(queue=queue_name(group), exchange=exchange, routing_key=pattern)
+
+
+def queue_arguments(connection: Connection) -> dict[str, Any]:
+    """Return the arguments of a group's queue.
+
+    RabbitMQ 4 drops a message after 20 deliveries unless told not to; a crash of a consumer
+    must not count against a message, so the limit is lifted where it exists.
+    """
+    version = str(connection.connection.server_properties.get("version", "0"))
+    unlimited = {"x-delivery-limit": -1} if int(version.partition(".")[0] or 0) >= 4 else {}
+    return {"x-queue-type": "quorum", **unlimited}
+
+
+def _declare_exchange(connection: Connection, topic: Exchange) -> None:
+    try:
+        with connection.channel() as channel:
+            topic(channel).declare()
+    except PreconditionFailed as exc:
+        raise ConfigurationError(
+            f"The exchange {topic.name!r} exists and is not a durable topic exchange: {exc}. "
+            "Name another one in INBOX['EXCHANGE'] and the relay's OPTIONS, or delete it."
+        ) from exc
+
+
+def _declare_queue(connection: Connection, name: str) -> None:
+    queue = Queue(name, durable=True, queue_arguments=queue_arguments(connection))
+    try:
+        with connection.channel() as channel:
+            queue(channel).queue_declare()
+    except PreconditionFailed as exc:
+        with connection.channel() as channel:
+            queue(channel).queue_declare(passive=True)
+        logger.warning("Queue %r is used as it is, with arguments of its own: %s", name, exc)

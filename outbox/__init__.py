@@ -1,0 +1,44 @@
+"""Transactional outbox: events that are published if and only if their transaction commits.
+
+Safe to import before Django's apps are loaded.
+"""
+
+from outbox.context import Context, current_context, use_context
+from outbox.emitting import Draft, aemit, aemit_many, emit, emit_many
+from outbox.envelope import Envelope
+from outbox.exceptions import (
+    ConfigurationError,
+    EmitError,
+    InvalidEvent,
+    OutboxError,
+    PayloadTooLarge,
+    TransactionRequired,
+    UndecodableMessage,
+    UnknownEventType,
+)
+from outbox.mixins import EmitsEvents
+from outbox.registry import EventType, event, register
+
+__all__ = [
+    "ConfigurationError",
+    "Context",
+    "Draft",
+    "EmitError",
+    "EmitsEvents",
+    "Envelope",
+    "EventType",
+    "InvalidEvent",
+    "OutboxError",
+    "PayloadTooLarge",
+    "TransactionRequired",
+    "UndecodableMessage",
+    "UnknownEventType",
+    "aemit",
+    "aemit_many",
+    "current_context",
+    "emit",
+    "emit_many",
+    "event",
+    "register",
+    "use_context",
+]

@@ -1,0 +1,147 @@
+"""Payloads to bytes and back: JSON, validated against the event's class on both sides.
+
+Dataclasses and msgspec.Struct go through msgspec, pydantic models through themselves.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from datetime import datetime, time
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from outbox.envelope import JSON, Envelope
+from outbox.exceptions import InvalidEvent, UndecodableMessage
+from outbox.registry import EventType
+
+_encoder = msgspec.json.Encoder()
+_plain_decoder = msgspec.json.Decoder()
+# JSON writes U+0000 as this escape; PostgreSQL's text and jsonb refuse it wherever it ends up.
+_NUL_ESCAPE = b"\\u0000"
+_REFUSED_CONTENT = ("pickle", "x-python-serialize")
+
+
+def encode(payload: object, event_type: EventType) -> bytes:
+    """Return `payload` as JSON, checked against the class of `event_type`.
+
+    Raises InvalidEvent, with the path of the offending field, for anything that would not
+    arrive as it was meant: wrong types, naive datetimes, NaN, NUL characters.
+    """
+    try:
+        if event_type.schema is not None and isinstance(payload, Mapping):
+            payload = _from_mapping(payload, event_type.schema)
+        if _is_pydantic(type(payload)):
+            tree: Any = payload.model_dump()  # type: ignore[attr-defined]
+            body: bytes = payload.model_dump_json().encode()  # type: ignore[attr-defined]
+        else:
+            tree = msgspec.to_builtins(payload, builtin_types=(datetime, time))
+            body = _encoder.encode(payload)
+        _refuse_lossy(tree, "$")
+        if event_type.schema is not None:
+            _decode_as(body, event_type.schema)
+    except InvalidEvent as exc:
+        raise InvalidEvent(f"{event_type}: {exc}") from None
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError) as exc:
+        raise InvalidEvent(f"{event_type} cannot be encoded: {exc}") from exc
+    if _NUL_ESCAPE in body and _has_nul(tree):
+        raise InvalidEvent(f"{event_type}: a string contains a NUL character")
+    return body
+
+
+def decode(envelope: Envelope, event_type: EventType | None) -> Any:
+    """Return the payload of `envelope`: an instance of the event's class, or plain JSON values.
+
+    Without an event type, data that is not JSON is returned as bytes. Raises UndecodableMessage
+    if the data does not fit.
+    """
+    schema = event_type.schema if event_type is not None else None
+    if not is_json(envelope.content_type):
+        if schema is not None:
+            raise UndecodableMessage(
+                f"{event_type} is JSON, the message's content type is {envelope.content_type!r}"
+            )
+        return envelope.data
+    try:
+        if schema is None:
+            return _plain_decoder.decode(envelope.data)
+        return _decode_as(envelope.data, schema)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise UndecodableMessage(f"data of {envelope.type} v{envelope.version}: {exc}") from exc
+
+
+def is_json(content_type: str) -> bool:
+    """Tell whether a content type is JSON: application/json, or any +json."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == JSON or media_type.endswith("+json")
+
+
+def check_content_type(content_type: str) -> None:
+    """Raise InvalidEvent for a content type that is malformed or can carry code."""
+    if any(word in content_type.lower() for word in _REFUSED_CONTENT):
+        raise InvalidEvent("Pickled data is never accepted: unpickling runs code. Use JSON.")
+    if not content_type.isascii() or "/" not in content_type or len(content_type) > 255:
+        raise InvalidEvent(f"Malformed content type {content_type!r}")
+
+
+def _from_mapping(payload: Mapping[str, Any], schema: type) -> Any:
+    """Build the event's class from keyword values, refusing names that it would ignore."""
+    names = _field_names(schema)
+    if names is not None and (unknown := sorted(set(payload) - names)):
+        raise InvalidEvent(f"unknown fields {', '.join(unknown)}; known: {', '.join(sorted(names))}")
+    return schema(**payload)
+
+
+@cache
+def _field_names(schema: type) -> frozenset[str] | None:
+    if issubclass(schema, msgspec.Struct):
+        return frozenset(schema.__struct_fields__)
+    if dataclasses.is_dataclass(schema):
+        return frozenset(field.name for field in dataclasses.fields(schema) if field.init)
+    return None
+
+
+@cache
+def _is_pydantic(schema: type) -> bool:
+    return hasattr(schema, "__pydantic_validator__") and hasattr(schema, "model_validate_json")
+
+
+@cache
+def _decoder(schema: type) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(schema)
+
+
+def _decode_as(body: bytes, schema: type) -> Any:
+    if _is_pydantic(schema):
+        return schema.model_validate_json(body)  # type: ignore[attr-defined]
+    return _decoder(schema).decode(body)
+
+
+def _refuse_lossy(value: object, path: str) -> None:
+    """Raise InvalidEvent for values that JSON would carry without their meaning."""
+    if isinstance(value, str):
+        return
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _refuse_lossy(item, f"{path}.{name}")
+    elif isinstance(value, list | tuple | set | frozenset):
+        for index, item in enumerate(value):
+            _refuse_lossy(item, f"{path}[{index}]")
+    elif isinstance(value, datetime | time):
+        # Only a datetime is refused without a zone: a wall-clock time has a meaning of its own.
+        if isinstance(value, datetime) and value.tzinfo is None:
+            raise InvalidEvent(f"naive datetime at {path}; use timezone.now() or add a tzinfo")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InvalidEvent(f"{value} at {path} has no form in JSON")
+
+
+def _has_nul(value: object) -> bool:
+    """Tell a real NUL from a literal backslash-u0000, which looks alike when encoded."""
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, Mapping):
+        return any(_has_nul(name) or _has_nul(item) for name, item in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(_has_nul, value))
+    return False

@@ -1,0 +1,289 @@
+"""Emit: check an event, wrap it in an envelope, insert it in the caller's transaction."""
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import TransactionManagementError
+
+from outbox import codec, sql
+from outbox.conf import OutboxSettings, outbox_settings
+from outbox.context import current_context
+from outbox.envelope import JSON, Envelope
+from outbox.exceptions import InvalidEvent, PayloadTooLarge, TransactionRequired
+from outbox.ids import uuid7
+from outbox.lanes import lane_of
+from outbox.registry import EventType, registry
+from outbox.wakeup import wake_on_commit
+from outbox.wire import ATTRIBUTE_NAME, MAX_ATTRIBUTE, MAX_TRACE_STATE, RESERVED
+
+COPY_FROM = 100
+"""From this many rows on, emit_many() uses COPY where the database has it."""
+
+_INT32 = range(-(2**31), 2**31)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """An event that is not emitted yet, with its options; see emit() for what they mean."""
+
+    event: object
+    payload: Any = None
+    key: object = None
+    subject: object = None
+    version: int | None = None
+    content_type: str = JSON
+    attributes: Mapping[str, str | int | bool] = field(default_factory=dict)
+    correlation_id: str | None = None
+    causation_id: str | None = None
+
+
+def emit(event: object, payload: Any = None, *, using: str | None = None, **options: Any) -> Envelope:
+    """Add an event to the outbox, in the running transaction.
+
+    emit(OrderPlaced(order_id=42))
+    emit("shop.order.placed", {"order_id": 42}, key="42")
+
+    Options: `key` (ordering scope) and `subject`, both by default what the event type names;
+    `version` (with a type's name; the newest by default); `content_type` (with a payload of
+    bytes); `attributes` (CloudEvents extensions); `correlation_id` and `causation_id` (by
+    default those of the current context).
+
+    Returns the message as it will be published. Raises TransactionRequired outside a
+    transaction, UnknownEventType, PayloadTooLarge, or InvalidEvent for anything that could not
+    be published as it is. Whatever it raises, nothing was written.
+    """
+    draft = _draft(event, payload, options)
+    return _write([draft], using)[0]
+
+
+def emit_many(events: Iterable[object], *, using: str | None = None) -> list[Envelope]:
+    """Add many events to the outbox with one statement, in the running transaction.
+
+    `events` are event objects, or Draft(event=..., payload=..., key=...) where one needs
+    options. Returns their messages in order; raises what emit() raises, and then writes none.
+    """
+    drafts = [event if isinstance(event, Draft) else Draft(event=event) for event in events]
+    return _write(drafts, using)
+
+
+async def aemit(
+    event: object, payload: Any = None, *, using: str | None = None, **options: Any
+) -> Envelope:
+    """Run emit() in the thread that holds this task's database connections."""
+    return await sync_to_async(emit)(event, payload, using=using, **options)
+
+
+async def aemit_many(events: Iterable[object], *, using: str | None = None) -> list[Envelope]:
+    """Run emit_many() in the thread that holds this task's database connections."""
+    return await sync_to_async(emit_many)(events, using=using)
+
+
+def write_database() -> str:
+    """Return the alias of the database that holds the outbox, as the routers say."""
+    from outbox.models import Message  # noqa: PLC0415 - models are not loaded when this is imported
+
+    return router.db_for_write(Message) or DEFAULT_DB_ALIAS
+
+
+def _draft(event: object, payload: Any, options: dict[str, Any]) -> Draft:
+    if isinstance(event, Draft):
+        raise TypeError("emit() takes an event; Draft is for emit_many()")
+    return Draft(event=event, payload=payload, **options)
+
+
+def _write(drafts: Sequence[Draft], using: str | None) -> list[Envelope]:
+    connection = connections[using or write_database()]
+    if not in_transaction(connection):
+        raise TransactionRequired(
+            f"emit() needs a transaction on the database {connection.alias!r}, so that the event "
+            "and your data commit together. Wrap both in transaction.atomic()"
+            + (f"(using={connection.alias!r})." if using else ".")
+        )
+    if not drafts:
+        return []
+    conf = outbox_settings()
+    envelopes = [wrap(draft, conf) for draft in drafts]
+    rows = [_row(envelope, conf) for envelope in envelopes]
+    if len(rows) >= COPY_FROM and connection.vendor == "postgresql":
+        _copy(connection, rows)
+    else:
+        _insert(connection, rows)
+    wake_on_commit(connection.alias)
+    return envelopes
+
+
+def in_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether the caller has opened a transaction; the one around a TestCase is not his."""
+    if connection.in_atomic_block:
+        return not all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+    return not connection.get_autocommit()
+
+
+def wrap(draft: Draft, conf: OutboxSettings) -> Envelope:
+    """Return the envelope of a draft; raise InvalidEvent if it could not be published."""
+    event_type, payload = _resolve(draft)
+    data = _encode(draft, event_type, payload, conf)
+    context = current_context()
+    message_id = str(uuid7())
+    return Envelope(
+        id=message_id,
+        source=conf.source,
+        type=event_type.name,
+        data=data,
+        content_type=draft.content_type,
+        version=event_type.version,
+        topic=event_type.topic or event_type.name,
+        subject=_text("subject", _chosen(draft.subject, event_type.subject, payload)),
+        key=_text("key", _chosen(draft.key, event_type.key, payload)),
+        time=datetime.now(UTC),
+        correlation_id=_text("correlation_id", draft.correlation_id or context.correlation_id)
+        or message_id,
+        causation_id=_text("causation_id", draft.causation_id or context.causation_id),
+        trace_parent=_text("trace_parent", context.trace_parent),
+        trace_state=_text("trace_state", context.trace_state, MAX_TRACE_STATE),
+        attributes=_extensions(draft.attributes),
+    )
+
+
+def _resolve(draft: Draft) -> tuple[EventType, Any]:
+    """Return the event type of a draft and the payload to encode."""
+    if isinstance(draft.event, str):
+        return registry.named(draft.event, draft.version), draft.payload
+    event_type = registry.of_class(type(draft.event))
+    if draft.payload is not None or draft.version is not None:
+        raise InvalidEvent(
+            f"{event_type}: an event object is its own payload and version; "
+            "emit by name to give them apart."
+        )
+    return event_type, draft.event
+
+
+def _encode(draft: Draft, event_type: EventType, payload: Any, conf: OutboxSettings) -> bytes:
+    codec.check_content_type(draft.content_type)
+    if isinstance(payload, bytes | bytearray | memoryview):
+        if event_type.schema is not None or codec.is_json(draft.content_type):
+            raise InvalidEvent(
+                f"{event_type}: a payload of bytes needs a content_type other than JSON and an "
+                "event type without a class."
+            )
+        data = bytes(payload)
+    elif not codec.is_json(draft.content_type):
+        raise InvalidEvent(f"{event_type}: content type {draft.content_type} needs bytes")
+    else:
+        if event_type.schema is not None and payload is None:
+            raise InvalidEvent(f"{event_type}: emitted by name it needs a payload")
+        data = codec.encode(payload, event_type)
+    if len(data) > conf.MAX_DATA_BYTES:
+        raise PayloadTooLarge(
+            f"{event_type}: {len(data):,} bytes are more than OUTBOX['MAX_DATA_BYTES'] "
+            f"({conf.MAX_DATA_BYTES:,}). Store the content elsewhere and emit a reference."
+        )
+    return data
+
+
+def _chosen(
+    given: object, declared: str | Callable[[Any], object] | None, payload: Any
+) -> object:
+    """Return what the caller gave, else what the event type takes from the payload."""
+    if given is not None or declared is None:
+        return given
+    if callable(declared):
+        value = declared(payload)
+    elif isinstance(payload, Mapping):
+        value = payload.get(declared)
+    else:
+        value = getattr(payload, declared, None)
+    if value is None:
+        name = declared if isinstance(declared, str) else "declared by its event type"
+        raise InvalidEvent(f"The payload has no {name!r}, which its event type requires.")
+    return value
+
+
+def _text(name: str, value: object, limit: int = MAX_ATTRIBUTE) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | uuid.UUID):
+        raise InvalidEvent(f"{name} must be a string, a whole number or a UUID, not {value!r}")
+    text = str(value)
+    if not text:
+        raise InvalidEvent(f"{name} is empty; leave it out for a message that has none")
+    if len(text) > limit:
+        raise InvalidEvent(f"{name} is {len(text)} characters long, at most {limit} are allowed")
+    _refuse_unstorable(name, text)
+    return text
+
+
+def _refuse_unstorable(name: str, text: str) -> None:
+    if "\x00" in text:
+        raise InvalidEvent(f"{name} contains a NUL character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidEvent(f"{name} is not valid Unicode (a lone surrogate)") from None
+
+
+def _extensions(attributes: Mapping[str, str | int | bool]) -> dict[str, str | int | bool]:
+    for name, value in attributes.items():
+        if not isinstance(name, str) or not ATTRIBUTE_NAME.fullmatch(name):
+            raise InvalidEvent(
+                f"Extension attribute {name!r}: names have 1 to 20 lower-case letters or digits."
+            )
+        if name in RESERVED:
+            raise InvalidEvent(f"Extension attribute {name!r} is set by the outbox itself.")
+        if isinstance(value, str):
+            _text(f"Extension attribute {name!r}", value)
+        elif not isinstance(value, int) or value not in _INT32:
+            raise InvalidEvent(f"Extension attribute {name!r} must be str, bool or 32-bit int.")
+    return dict(attributes)
+
+
+def _row(envelope: Envelope, conf: OutboxSettings) -> tuple[object, ...]:
+    """Return the values of sql.COLUMNS. Without a key, messages spread over the lanes."""
+    return (
+        lane_of(envelope.key if envelope.key is not None else envelope.id, conf.LANES),
+        uuid.UUID(envelope.id),
+        envelope.type,
+        envelope.version,
+        envelope.source,
+        envelope.topic,
+        envelope.subject,
+        envelope.key,
+        envelope.time,
+        envelope.correlation_id,
+        envelope.causation_id,
+        envelope.trace_parent,
+        envelope.trace_state,
+        envelope.content_type,
+        envelope.data,
+        json.dumps(envelope.attributes),
+    )
+
+
+def _insert(connection: BaseDatabaseWrapper, rows: list[tuple[object, ...]]) -> None:
+    if connection.vendor != "postgresql":
+        adapt = connection.ops.adapt_datetimefield_value
+        rows = [(row[0], row[1].hex, *row[2:8], adapt(row[8]), *row[9:]) for row in rows]  # type: ignore[attr-defined, arg-type]
+    size = max(1, (connection.features.max_query_params or 10**9) // len(sql.COLUMNS))
+    with connection.cursor() as cursor:
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            cursor.execute(sql.insert(len(part)), [value for row in part for value in row])
+
+
+def _copy(connection: BaseDatabaseWrapper, rows: list[tuple[object, ...]]) -> None:
+    # COPY goes past Django's execute(), so its guards are called here.
+    if connection.needs_rollback:
+        raise TransactionManagementError(
+            "The transaction is broken by an earlier error; leave the atomic block."
+        )
+    with connection.cursor() as cursor, connection.wrap_database_errors:
+        with cursor.copy(sql.COPY) as copy:
+            for row in rows:
+                copy.write_row(row)

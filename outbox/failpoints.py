@@ -1,0 +1,49 @@
+"""Named points at which a test can kill the process; they do nothing unless it asks them to.
+
+OUTBOX_FAILPOINT="relay.published:3" kills the process with SIGKILL the third time it passes the
+point of that name. The variable is read once, when this module is imported.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+
+VARIABLE = "OUTBOX_FAILPOINT"
+
+FAILPOINTS = frozenset(
+    {
+        "relay.read",
+        "relay.published",
+        "relay.checkpointed",
+        "relay.committed",
+        "inbox.received",
+        "inbox.handled",
+        "inbox.committed",
+        "inbox.acked",
+    }
+)
+
+
+def _nothing(name: str) -> None:
+    pass
+
+
+def _killer(spec: str) -> Callable[[str], None]:
+    target, _, count = spec.partition(":")
+    if target not in FAILPOINTS:
+        raise ValueError(f"{VARIABLE}: unknown failpoint {target!r}; known: {sorted(FAILPOINTS)}")
+    remaining = int(count or 1)
+
+    def hit(name: str) -> None:
+        nonlocal remaining
+        if name == target:
+            remaining -= 1
+            if remaining == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return hit
+
+
+hit: Callable[[str], None] = (
+    _killer(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else _nothing
+)

@@ -1,0 +1,55 @@
+"""Message ids: UUID version 7 (RFC 9562), strictly increasing within a process.
+
+Layout as in CPython 3.14's uuid.uuid7(): 48 bits of Unix milliseconds, a 42-bit counter that is
+seeded at random each millisecond (RFC 9562, section 6.2, method 1), 32 random bits. When the
+clock stands still or steps back, the counter goes on from the last timestamp, so ids neither
+repeat nor drift.
+"""
+
+import os
+import threading
+import time
+from uuid import UUID
+
+_COUNTER_BITS = 42
+_COUNTER_MAX = (1 << _COUNTER_BITS) - 1
+
+_lock = threading.Lock()
+_last_ms = 0
+_counter = 0
+
+
+def uuid7() -> UUID:
+    """Return a new UUIDv7, larger than every one that this process returned before."""
+    global _last_ms, _counter
+    now_ms = time.time_ns() // 1_000_000
+    random_bits = int.from_bytes(os.urandom(10), "big")
+    with _lock:
+        if now_ms > _last_ms:
+            _last_ms = now_ms
+            # The top bit starts at zero, which leaves room to count within the millisecond.
+            _counter = (random_bits >> 32) & (_COUNTER_MAX >> 1)
+        elif _counter < _COUNTER_MAX:
+            _counter += 1
+        else:
+            _last_ms += 1
+            _counter = (random_bits >> 32) & (_COUNTER_MAX >> 1)
+        ms, counter = _last_ms, _counter
+    value = (ms & 0xFFFF_FFFF_FFFF) << 80
+    value |= 0x7 << 76
+    value |= (counter >> 30) << 64
+    value |= 0b10 << 62
+    value |= (counter & 0x3FFF_FFFF) << 32
+    value |= random_bits & 0xFFFF_FFFF
+    return UUID(int=value)
+
+
+def _reseed() -> None:
+    """Let a forked child count from a seed of its own, under a lock that nobody holds."""
+    global _lock, _last_ms
+    _lock = threading.Lock()
+    _last_ms = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reseed)

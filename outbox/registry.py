@@ -1,0 +1,172 @@
+"""The event types that this service knows: what may be emitted and how it is decoded."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from outbox.exceptions import ConfigurationError, InvalidEvent, UnknownEventType
+
+C = TypeVar("C", bound=type)
+
+# Words of an AMQP routing key; also valid in a CloudEvents type.
+_TYPE_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+MAX_NAME = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventType:
+    """A named, versioned kind of event.
+
+    `schema` is the class of its payload, or None for plain JSON. `key` and `subject` name an
+    attribute of the payload, or compute a value from it. `topic` is the logical address, by
+    default the type's name.
+    """
+
+    name: str
+    version: int = 1
+    schema: type | None = None
+    key: str | Callable[[Any], object] | None = None
+    subject: str | Callable[[Any], object] | None = None
+    topic: str = ""
+
+    def __post_init__(self) -> None:
+        for what, value in (("type", self.name), ("topic", self.topic or self.name)):
+            if not is_type_name(value):
+                raise ConfigurationError(
+                    f"Malformed event {what} {value!r}: use words of letters, digits, '-' and '_' "
+                    f"joined by dots, such as 'shop.order.placed', at most {MAX_NAME} characters."
+                )
+        if self.version < 1:
+            raise ConfigurationError(f"{self.name}: version must be 1 or more, not {self.version}")
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.version}"
+
+
+def is_type_name(name: object) -> bool:
+    """Tell whether `name` has the form of an event type or topic."""
+    return isinstance(name, str) and len(name) <= MAX_NAME and bool(_TYPE_NAME.fullmatch(name))
+
+
+class Registry:
+    """Event types by class, and by name and version."""
+
+    def __init__(self) -> None:
+        self._by_class: dict[type, EventType] = {}
+        self._by_name: dict[str, dict[int, EventType]] = {}
+
+    def add(self, event_type: EventType) -> EventType:
+        """Register an event type; raise ConfigurationError if the name and version are taken."""
+        versions = self._by_name.setdefault(event_type.name, {})
+        taken = versions.get(event_type.version)
+        if taken is not None and not _same_definition(taken, event_type):
+            raise ConfigurationError(
+                f"{event_type} is registered twice, for {taken.schema!r} and "
+                f"{event_type.schema!r}. Give one of them another name or version."
+            )
+        versions[event_type.version] = event_type
+        if event_type.schema is not None:
+            self._by_class[event_type.schema] = event_type
+        return event_type
+
+    def of_class(self, cls: type) -> EventType:
+        """Return the event type of a payload class; raise UnknownEventType if it has none."""
+        try:
+            return self._by_class[cls]
+        except KeyError:
+            raise UnknownEventType(
+                f"{cls.__module__}.{cls.__qualname__} is not an event. Decorate the class with "
+                "@outbox.event('some.type'), in a module that is imported at start, such as "
+                "<app>/events.py."
+            ) from None
+
+    def named(self, name: str, version: int | None = None) -> EventType:
+        """Return the event type `name`, its newest version by default.
+
+        Raises InvalidEvent for a malformed name and UnknownEventType for an unregistered one.
+        """
+        if not is_type_name(name):
+            raise InvalidEvent(
+                f"Malformed event type {name!r}: use words joined by dots, 'shop.order.placed'."
+            )
+        versions = self._by_name.get(name)
+        if not versions:
+            raise UnknownEventType(
+                f"Unknown event type {name!r}. Declare it with @outbox.event({name!r}) on a class "
+                f"or outbox.register({name!r}), in <app>/events.py."
+            )
+        found = versions.get(max(versions) if version is None else version)
+        if found is None:
+            known = ", ".join(map(str, sorted(versions)))
+            raise UnknownEventType(f"{name!r} has no version {version}. Known versions: {known}.")
+        return found
+
+    def find(self, name: str, version: int) -> EventType | None:
+        """Return the event type of this name and version, or None."""
+        return self._by_name.get(name, {}).get(version)
+
+    def knows(self, name: str) -> bool:
+        """Tell whether any version of the event type `name` is registered."""
+        return bool(self._by_name.get(name))
+
+    def __iter__(self) -> Iterator[EventType]:
+        for versions in self._by_name.values():
+            yield from versions.values()
+
+
+def _same_definition(one: EventType, other: EventType) -> bool:
+    """Tell whether both come from one definition, which a reloaded module runs again."""
+    if one.schema is None or other.schema is None:
+        return one == other
+    return (one.schema.__module__, one.schema.__qualname__) == (
+        other.schema.__module__,
+        other.schema.__qualname__,
+    )
+
+
+registry = Registry()
+
+
+def event(
+    name: str,
+    *,
+    version: int = 1,
+    key: str | Callable[[Any], object] | None = None,
+    subject: str | Callable[[Any], object] | None = None,
+    topic: str = "",
+) -> Callable[[C], C]:
+    """Register the decorated class as the payload of the event type `name`.
+
+    The class is a dataclass, a msgspec.Struct or a pydantic model. `key` is the ordering scope:
+    events with one key are published in order.
+
+    Raises ConfigurationError for a malformed name or one that is taken.
+    """
+
+    def register_class(cls: C) -> C:
+        registry.add(
+            EventType(
+                name=name, version=version, schema=cls, key=key, subject=subject, topic=topic
+            )
+        )
+        return cls
+
+    return register_class
+
+
+def register(
+    name: str,
+    *,
+    version: int = 1,
+    key: str | Callable[[Any], object] | None = None,
+    subject: str | Callable[[Any], object] | None = None,
+    topic: str = "",
+) -> EventType:
+    """Register an event type without a payload class; emit it as emit(name, {...}).
+
+    Raises ConfigurationError for a malformed name or one that is taken.
+    """
+    return registry.add(
+        EventType(name=name, version=version, key=key, subject=subject, topic=topic)
+    )

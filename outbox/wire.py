@@ -1,0 +1,159 @@
+"""CloudEvents 1.0 in binary mode over AMQP 0-9-1: attributes as `ce-` headers, data as the body.
+
+The RabbitMQ binding of the CloudEvents SDK: every header a string, `datacontenttype` in the
+content-type property. Headers with the prefixes of the AMQP 1.0 binding are read as well.
+Own extensions: `partitionkey` (key), `dataversion` (version), `correlationid`, `causationid`.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from outbox.envelope import JSON, Envelope
+from outbox.exceptions import UndecodableMessage
+
+SPEC_VERSION = "1.0"
+PREFIX = "ce-"
+_READ_PREFIXES = (PREFIX, "cloudevents:", "cloudevents_")
+ATTRIBUTE_NAME = re.compile(r"[a-z0-9]{1,20}")
+MAX_ATTRIBUTE = 255
+MAX_TRACE_STATE = 1024
+
+# Envelope field -> CloudEvents attribute, for optional strings.
+_OPTIONAL = {
+    "subject": "subject",
+    "key": "partitionkey",
+    "correlation_id": "correlationid",
+    "causation_id": "causationid",
+    "trace_parent": "traceparent",
+    "trace_state": "tracestate",
+}
+RESERVED = frozenset(
+    {"specversion", "id", "source", "type", "time", "data", "datacontenttype", "dataversion"}
+    | set(_OPTIONAL.values())
+)
+
+
+def to_headers(envelope: Envelope) -> dict[str, str]:
+    """Return the message headers of `envelope`."""
+    headers = {
+        "ce-specversion": SPEC_VERSION,
+        "ce-id": envelope.id,
+        "ce-source": envelope.source,
+        "ce-type": envelope.type,
+        "ce-dataversion": str(envelope.version),
+    }
+    if envelope.time is not None:
+        headers["ce-time"] = format_time(envelope.time)
+    for field, attribute in _OPTIONAL.items():
+        value = getattr(envelope, field)
+        if value is not None:
+            headers[PREFIX + attribute] = value
+    for name, extension in envelope.attributes.items():
+        headers[PREFIX + name] = canonical(extension)
+    return headers
+
+
+def from_message(
+    headers: Mapping[str, object], content_type: str | None, body: bytes, *, topic: str = ""
+) -> Envelope:
+    """Return the envelope of a received message.
+
+    Raises UndecodableMessage, naming the attribute, for anything but a valid CloudEvent.
+    """
+    attributes = _attributes(headers)
+    if attributes.pop("specversion", None) != SPEC_VERSION:
+        raise UndecodableMessage("not a CloudEvent: the header ce-specversion is not '1.0'")
+    required = {name: _required(attributes, name) for name in ("id", "source", "type")}
+    time = attributes.pop("time", None)
+    version = attributes.pop("dataversion", "1")
+    optional = {field: attributes.pop(name, None) for field, name in _OPTIONAL.items()}
+    return Envelope(
+        **required,
+        **optional,
+        data=body,
+        content_type=content_type or JSON,
+        version=_parse_version(version),
+        topic=topic,
+        time=_parse_time(time) if time is not None else None,
+        attributes=attributes,
+    )
+
+
+def canonical(value: str | int | bool) -> str:
+    """Return an attribute's value in the canonical string form of CloudEvents."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+@lru_cache(maxsize=1024)
+def format_time(time: datetime) -> str:
+    """Return a UTC timestamp in RFC 3339."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _attributes(headers: Mapping[str, object]) -> dict[str, str]:
+    attributes: dict[str, str] = {}
+    for header, value in headers.items():
+        lowered = header.lower()
+        prefix = next((p for p in _READ_PREFIXES if lowered.startswith(p)), None)
+        if prefix is None:
+            continue
+        name = lowered[len(prefix) :]
+        if not ATTRIBUTE_NAME.fullmatch(name):
+            raise UndecodableMessage(f"{name[:40]!r} is not a CloudEvents attribute name")
+        attributes[name] = _text(name, value)
+    return attributes
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, bool | int):
+        value = canonical(value)
+    elif isinstance(value, datetime):
+        value = format_time(value if value.tzinfo else value.replace(tzinfo=UTC))
+    elif isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            raise UndecodableMessage(f"attribute {name} is not UTF-8") from None
+    if not isinstance(value, str):
+        raise UndecodableMessage(f"attribute {name} is a {type(value).__name__}, not a string")
+    limit = MAX_TRACE_STATE if name == "tracestate" else MAX_ATTRIBUTE
+    if len(value) > limit:
+        raise UndecodableMessage(f"attribute {name} is longer than {limit} characters")
+    if "\x00" in value:
+        raise UndecodableMessage(f"attribute {name} contains a NUL character")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UndecodableMessage(f"attribute {name} is not valid Unicode") from None
+    return value
+
+
+def _required(attributes: dict[str, str], name: str) -> str:
+    value = attributes.pop(name, "")
+    if not value:
+        raise UndecodableMessage(f"required attribute {name} is missing or empty")
+    return value
+
+
+def _parse_version(value: str) -> int:
+    # Nine digits fit the column; int() of a huge string would be slow or refused.
+    if not value.isascii() or not value.isdecimal() or len(value) > 9 or int(value) < 1:
+        raise UndecodableMessage(f"attribute dataversion is not a version number: {value[:40]!r}")
+    return int(value)
+
+
+def _parse_time(value: str) -> datetime:
+    if value.isdecimal() and value.isascii():  # AMQP 1.0 timestamp: milliseconds
+        try:
+            return datetime.fromtimestamp(int(value) / 1000, tz=UTC)
+        except (OverflowError, ValueError, OSError):
+            raise UndecodableMessage(f"attribute time is out of range: {value[:40]!r}") from None
+    try:
+        time = datetime.fromisoformat(value)
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise UndecodableMessage(f"attribute time is not RFC 3339: {value[:40]!r}") from None

@@ -1,0 +1,108 @@
+"""Settings of the example project, which shows outbox, relay and inbox at work.
+
+It is made to be tried, not to be deployed: without any configuration it runs in debug mode on an
+embedded PostgreSQL and a broker inside the process. The environment changes that:
+
+DATABASE_URL   ``postgresql://user:password@host:port/name`` or ``sqlite:///path``
+BROKER_URL     ``amqp://user:password@host:port/vhost``
+SECRET_KEY     required as soon as DEBUG is off
+DEBUG          1 (the default) or 0
+ALLOWED_HOSTS  comma-separated
+LOG_LEVEL      WARNING by default
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from project import database_url, environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+DEBUG = environment.flag("DEBUG", default=True)
+SECRET_KEY = os.environ.get("SECRET_KEY", "insecure-key-of-the-example-project" if DEBUG else "")
+if not SECRET_KEY:
+    raise ImproperlyConfigured("DEBUG is off and SECRET_KEY is not set: set it to a random string.")
+ALLOWED_HOSTS = environment.names("ALLOWED_HOSTS")
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "outbox",
+    "relay",
+    "inbox",
+    "project.shop",
+    "project.billing",
+    "project.shipping",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+ROOT_URLCONF = "project.urls"
+WSGI_APPLICATION = "project.wsgi.application"
+STATIC_URL = "static/"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+DATABASE_URL = os.environ.get("DATABASE_URL", "")
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": (
+        database_url.parse(DATABASE_URL)
+        if DATABASE_URL
+        else {"ENGINE": "project.embedded", "NAME": "postgres"}
+    ),
+}
+
+BROKER_URL = os.environ.get("BROKER_URL", "")
+
+OUTBOX: dict[str, Any] = {"SOURCE": "/project"}
+RELAYS: dict[str, dict[str, Any]] = {
+    "default": (
+        {"BACKEND": "relay.brokers.amqp.AMQPBroker", "URL": BROKER_URL, "OPTIONS": {}}
+        if BROKER_URL
+        else {"BACKEND": "relay.brokers.local.LocalBroker"}
+    ),
+}
+
+CELERY_BROKER_URL = BROKER_URL or "memory://"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_SERIALIZER = "json"
+CELERY_RESULT_SERIALIZER = "json"
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": os.environ.get("LOG_LEVEL", "WARNING").upper()},
+    # Django gives these handlers and levels of their own, louder than the rest.
+    "loggers": {
+        "django": {"handlers": [], "level": "NOTSET"},
+        "django.server": {"handlers": [], "level": "NOTSET", "propagate": True},
+    },
+}

@@ -1,0 +1,12 @@
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class RelayConfig(AppConfig):
+    name = "relay"
+    label = "django_relay"
+    verbose_name = _("Relay")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from relay import checks  # noqa: F401, PLC0415

@@ -1,0 +1,1 @@
+"""Brokers: one small port (base.py) and its adapters beside it."""

@@ -1,0 +1,263 @@
+"""RabbitMQ and other AMQP 0-9-1 brokers: persistent, mandatory, with pipelined confirms.
+
+kombu gives the connection and the topology, py-amqp the events of confirm mode. kombu's own
+`confirm_publish` waits for each message before it sends the next.
+"""
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+from urllib.parse import urlsplit
+
+from amqp.basic_message import Message
+from amqp.exceptions import AMQPError
+from django.core.checks import CheckMessage, Error, Warning
+from kombu import Connection, Exchange
+
+from outbox import wire
+from outbox.conf import parse
+from outbox.envelope import Envelope
+from outbox.exceptions import ConfigurationError
+from relay.brokers.base import Broker, Outcome
+from relay.brokers.confirms import ConfirmWindow
+
+logger = logging.getLogger("relay")
+
+PERSISTENT = 2
+SCHEMES = ("amqp", "amqps", "pyamqp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AMQPOptions:
+    """OPTIONS of AMQPBroker. Times are in seconds.
+
+    EXCHANGE: the durable topic exchange that is declared and published to.
+    MANDATORY: treat a message that reaches no queue as refused instead of dropped.
+    MAX_IN_FLIGHT: how many messages may be unconfirmed at once.
+    CONFIRM_TIMEOUT: how long a page may take to be confirmed as a whole.
+    CONNECT_TIMEOUT, SOCKET_TIMEOUT: bounds of connecting, and of one read or write.
+    HEARTBEAT: interval in which both sides must show that they are alive.
+    SSL: TLS options of kombu, such as {"ca_certs": …, "certfile": …, "keyfile": …}.
+    """
+
+    EXCHANGE: str = "events"
+    MANDATORY: bool = True
+    MAX_IN_FLIGHT: int = 1000
+    CONFIRM_TIMEOUT: float = 30.0
+    CONNECT_TIMEOUT: float = 5.0
+    SOCKET_TIMEOUT: float = 15.0
+    HEARTBEAT: int = 30
+    SSL: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.EXCHANGE or len(self.EXCHANGE.encode()) > 255:
+            raise ConfigurationError("EXCHANGE must have 1 to 255 bytes")
+        for name in ("MAX_IN_FLIGHT", "CONFIRM_TIMEOUT", "CONNECT_TIMEOUT", "SOCKET_TIMEOUT"):
+            if getattr(self, name) <= 0:
+                raise ConfigurationError(f"{name} must be positive")
+
+
+class AMQPBroker(Broker):
+    """Publishes to one durable topic exchange; the topic is the routing key.
+
+    Declares that exchange and nothing else: queues and bindings belong to their consumers.
+    """
+
+    confirms: ClassVar[bool] = True
+    ordered: ClassVar[bool] = True
+    durable: ClassVar[bool] = True
+    routable_check: ClassVar[bool] = True
+
+    def __init__(self, url: str, options: AMQPOptions) -> None:
+        self._url = url
+        self._options = options
+        self._connection: Connection | None = None
+        self._channel: Any = None
+        self._next_tag = 1
+        self._window: ConfirmWindow | None = None
+        self._blocked = ""
+
+    @classmethod
+    def from_settings(cls, url: str, options: Mapping[str, Any], *, using: str) -> Self:
+        if urlsplit(url).scheme not in SCHEMES:
+            raise ConfigurationError(
+                f"AMQPBroker needs a URL such as 'amqp://user:password@host:5672/vhost', "
+                f"with the scheme {' or '.join(SCHEMES[:2])}"
+            )
+        return cls(url, parse(AMQPOptions, options, "OPTIONS"))
+
+    @property
+    def address(self) -> str:
+        parts = urlsplit(self._url)
+        return f"{parts.scheme}://{parts.hostname}:{parts.port or 5672}{parts.path}"
+
+    def publish(self, page: Sequence[Envelope]) -> list[Outcome]:
+        # The deadline is monotonic and for the page as a whole, so that a broker that accepts
+        # and never confirms is found out.
+        deadline = time.monotonic() + self._options.CONFIRM_TIMEOUT
+        window = ConfirmWindow(page, limit=self._options.MAX_IN_FLIGHT)
+        try:
+            channel = self._ensure_channel()
+            window = self._window = ConfirmWindow(
+                page, first_tag=self._next_tag, limit=self._options.MAX_IN_FLIGHT
+            )
+            self._pump(channel, window, deadline)
+            self._next_tag = window.next_tag
+        except (AMQPError, OSError) as exc:
+            # After any error the channel's tags mean nothing more: what is open stays unknown.
+            self.close()
+            return window.outcomes(_describe(exc))
+        finally:
+            self._window = None
+        return window.outcomes()
+
+    def _pump(self, channel: Any, window: ConfirmWindow, deadline: float) -> None:
+        """Send what the window allows and read confirms until every message has its outcome."""
+        exchange, mandatory = self._options.EXCHANGE, self._options.MANDATORY
+        drain: Callable[..., None] = channel.connection.drain_events
+        while not window.done:
+            while (envelope := window.next()) is not None:
+                channel.basic_publish(
+                    message(envelope),
+                    exchange=exchange,
+                    routing_key=envelope.topic,
+                    mandatory=mandatory,
+                )
+                if self._blocked:
+                    raise BrokerBlocked(f"connection.blocked: {self._blocked}")
+            if window.done:
+                break
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise ConfirmTimeout(
+                    f"{window.in_flight} messages not confirmed within "
+                    f"{self._options.CONFIRM_TIMEOUT:g} s"
+                )
+            drain(timeout=remaining)
+            if self._blocked:
+                raise BrokerBlocked(f"connection.blocked: {self._blocked}")
+
+    def keep_alive(self) -> None:
+        if self._connection is not None and not self._alive():
+            self.close()
+
+    def close(self) -> None:
+        connection, self._connection, self._channel = self._connection, None, None
+        self._next_tag, self._blocked = 1, ""
+        if connection is None:
+            return
+        try:
+            # collect() drops the socket; an orderly close would wait for an answer that a
+            # broken connection never gives.
+            connection.collect(socket_timeout=1)
+        except (AMQPError, OSError):
+            logger.debug("Error while dropping the broker connection", exc_info=True)
+
+    def _ensure_channel(self) -> Any:
+        if self._channel is not None and self._alive():
+            return self._channel
+        self.close()
+        options = self._options
+        connection = Connection(
+            self._url,
+            heartbeat=options.HEARTBEAT,
+            connect_timeout=options.CONNECT_TIMEOUT,
+            ssl=dict(options.SSL) if options.SSL is not None else self._url.startswith("amqps"),
+            transport_options={
+                "read_timeout": options.SOCKET_TIMEOUT,
+                "write_timeout": options.SOCKET_TIMEOUT,
+                "on_blocked": self._on_blocked,
+                "on_unblocked": self._on_unblocked,
+                "client_properties": {"connection_name": "django-outbox-inbox relay"},
+            },
+        )
+        self._connection = connection
+        connection.connect()
+        channel = connection.channel()
+        Exchange(options.EXCHANGE, type="topic", durable=True)(channel).declare()
+        channel.confirm_select()
+        channel.events["basic_ack"].add(self._on_ack)
+        channel.events["basic_nack"].add(self._on_nack)
+        channel.events["basic_return"].add(self._on_return)
+        self._channel, self._next_tag = channel, 1
+        return channel
+
+    def _alive(self) -> bool:
+        """Read what arrived since the last page, a close above all; keep the heartbeat."""
+        assert self._connection is not None
+        try:
+            if not self._connection.connected:
+                return False
+            self._connection.heartbeat_check()
+            while True:
+                self._connection.drain_events(timeout=0)
+        except TimeoutError:
+            return not self._blocked
+        except (AMQPError, OSError):
+            return False
+
+    def _on_ack(self, tag: int, multiple: bool) -> None:
+        if self._window is not None:
+            self._window.ack(tag, multiple)
+
+    def _on_nack(self, tag: int, multiple: bool) -> None:
+        if self._window is not None:
+            self._window.nack(tag, multiple)
+
+    def _on_return(self, exc: Any, exchange: str, routing_key: str, returned: Message) -> None:
+        if self._window is not None:
+            self._window.returned(
+                returned.properties.get("message_id", ""),
+                f"no queue is bound to exchange {exchange!r} for {routing_key!r} "
+                f"({exc.reply_code} {exc.reply_text}); start its consumer first, or bind a queue",
+            )
+
+    def _on_blocked(self, reason: str = "") -> None:
+        self._blocked = reason or "the broker is out of memory or disk"
+
+    def _on_unblocked(self) -> None:
+        self._blocked = ""
+
+    @classmethod
+    def check(cls, name: str, url: str, options: Mapping[str, Any]) -> list[CheckMessage]:
+        try:
+            broker = cls.from_settings(url, options, using="default")
+        except ConfigurationError as exc:
+            return [Error(f"RELAYS[{name!r}]: {exc}", id="relay.E002")]
+        if not broker._options.MANDATORY:
+            return [
+                Warning(
+                    f"RELAYS[{name!r}]: with MANDATORY off, events that reach no queue are lost.",
+                    hint="Leave MANDATORY on, and bind a queue for every event type.",
+                    id="relay.W002",
+                )
+            ]
+        return []
+
+
+class ConfirmTimeout(OSError):
+    """The broker did not confirm in time."""
+
+
+class BrokerBlocked(OSError):
+    """The broker told its publishers to stop."""
+
+
+def message(envelope: Envelope) -> Message:
+    """Return the AMQP message of an envelope: CloudEvents in binary mode, persistent."""
+    return Message(
+        envelope.data,
+        message_id=envelope.id,
+        content_type=envelope.content_type,
+        delivery_mode=PERSISTENT,
+        application_headers=wire.to_headers(envelope),
+    )
+
+
+def _describe(exc: Exception) -> str:
+    if isinstance(exc, socket.timeout) and not isinstance(exc, ConfirmTimeout):
+        return f"timed out: {exc}"
+    return f"{type(exc).__name__}: {exc}"

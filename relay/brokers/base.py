@@ -1,0 +1,85 @@
+"""The port to a broker: publish a page, return what became of each message."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, ClassVar, NamedTuple, Self
+
+from django.core.checks import CheckMessage
+
+from outbox.envelope import Envelope
+
+
+class Status(StrEnum):
+    """What a broker said about one message."""
+
+    CONFIRMED = "confirmed"
+    """The broker has taken responsibility for it."""
+    NACKED = "nacked"
+    """The broker refused it."""
+    UNROUTABLE = "unroutable"
+    """The broker took it, but no queue is bound for its topic."""
+    HELD = "held"
+    """Not sent: an earlier message of its key was refused."""
+    UNKNOWN = "unknown"
+    """No word before the connection or the time ran out; it may have arrived."""
+
+
+class Outcome(NamedTuple):
+    status: Status
+    reason: str = ""
+
+
+CONFIRMED = Outcome(Status.CONFIRMED)
+
+
+class Broker(ABC):
+    """Where a relay publishes.
+
+    The four capabilities say what the broker can promise; a relay warns about what is missing.
+    A broker is used by one thread. Not promised: that a message with an unknown outcome did not
+    arrive; it is published again, and receivers deduplicate.
+    """
+
+    confirms: ClassVar[bool] = False
+    """A confirmed message is in the broker's own care."""
+    ordered: ClassVar[bool] = False
+    """Messages of one key reach a queue in the order of the page."""
+    durable: ClassVar[bool] = False
+    """A confirmed message survives a restart of the broker."""
+    routable_check: ClassVar[bool] = False
+    """A message that reaches no queue is reported as unroutable."""
+
+    page_size: ClassVar[int] = 1000
+    """How many messages to publish between two checkpoints, unless PAGE_SIZE says otherwise."""
+
+    @classmethod
+    @abstractmethod
+    def from_settings(cls, url: str, options: Mapping[str, Any], *, using: str) -> Self:
+        """Build a broker from a relay's URL and OPTIONS; raise ConfigurationError if it can't.
+
+        `using` is the alias of the database whose log is read. Opens no connection.
+        """
+
+    @abstractmethod
+    def publish(self, page: Sequence[Envelope]) -> list[Outcome]:
+        """Publish messages, in order per key, and return one outcome for each, in order.
+
+        A broker that is away is an outcome (unknown), not an exception.
+        """
+
+    def keep_alive(self) -> None:
+        """Do what an idle connection needs; called at least every POLL_INTERVAL."""
+
+    def close(self) -> None:
+        """Let go of connections; the next publish() opens new ones."""
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where this broker is, without credentials, for people."""
+
+    @classmethod
+    def check(cls, name: str, url: str, options: Mapping[str, Any]) -> list[CheckMessage]:
+        """Return system check messages about a relay's settings."""
+        return []

@@ -1,0 +1,131 @@
+"""Publisher confirms, pipelined: which message may be sent, and what became of those that were.
+
+Pure bookkeeping, no I/O. A later message of a key is sent only when the one before it is
+confirmed: if the broker refuses one message of a key, none behind it has overtaken it. Different
+keys share the window freely.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+from outbox.envelope import Envelope
+from relay.brokers.base import CONFIRMED, Outcome, Status
+
+
+class ConfirmWindow:
+    """The outcomes of one page on one channel in confirm mode.
+
+    `first_tag` is the delivery tag that the broker will give to the next message (tags count
+    from 1 on each channel); `limit` bounds how many are in flight.
+    """
+
+    def __init__(self, page: Sequence[Envelope], *, first_tag: int = 1, limit: int = 1000) -> None:
+        self._page = page
+        self._limit = limit
+        self._next_tag = first_tag
+        self._in_flight: dict[int, int] = {}  # tag -> index, in the order of sending
+        self._fresh = 0
+        self._ready: deque[int] = deque()
+        self._behind: dict[str, deque[int]] = {}  # key in flight -> indexes that wait for it
+        self._returned: dict[str, str] = {}  # message id -> reason
+        self._outcomes: list[Outcome | None] = [None] * len(page)
+        self._open = len(page)
+
+    @property
+    def done(self) -> bool:
+        """Whether every message has its outcome."""
+        return self._open == 0
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight)
+
+    @property
+    def next_tag(self) -> int:
+        return self._next_tag
+
+    def next(self) -> Envelope | None:
+        """Return a message to send now, counted as sent, or None until something is confirmed."""
+        if len(self._in_flight) >= self._limit:
+            return None
+        index = self._ready.popleft() if self._ready else self._next_fresh()
+        if index is None:
+            return None
+        self._in_flight[self._next_tag] = index
+        self._next_tag += 1
+        return self._page[index]
+
+    def _next_fresh(self) -> int | None:
+        while self._fresh < len(self._page):
+            index = self._fresh
+            self._fresh += 1
+            key = self._page[index].key
+            if key is None:
+                return index
+            if key not in self._behind:
+                self._behind[key] = deque()
+                return index
+            if self._outcomes[index] is None:
+                self._behind[key].append(index)
+        return None
+
+    def returned(self, message_id: str, reason: str) -> None:
+        """Note that the broker sent a message back: the ack that follows does not count."""
+        self._returned[message_id] = reason
+
+    def ack(self, tag: int, multiple: bool = False) -> None:
+        """Settle one message, or all up to this tag, as confirmed. Unknown tags are ignored."""
+        for index in self._settle(tag, multiple):
+            reason = self._returned.pop(self._page[index].id, None)
+            if reason is None:
+                self._confirm(index)
+            else:
+                self._refuse(index, Outcome(Status.UNROUTABLE, reason))
+
+    def nack(self, tag: int, multiple: bool = False) -> None:
+        """Settle one message, or all up to this tag, as refused. Unknown tags are ignored."""
+        for index in self._settle(tag, multiple):
+            self._refuse(index, Outcome(Status.NACKED, "the broker refused the message (nack)"))
+
+    def outcomes(self, reason: str = "") -> list[Outcome]:
+        """Return one outcome for each message; those without one are unknown, for `reason`."""
+        unknown = Outcome(Status.UNKNOWN, reason)
+        return [outcome or unknown for outcome in self._outcomes]
+
+    def _settle(self, tag: int, multiple: bool) -> list[int]:
+        if not multiple:
+            index = self._in_flight.pop(tag, None)
+            return [] if index is None else [index]
+        # Tags were inserted in ascending order, so the settled ones stand in front.
+        settled = []
+        for sent in self._in_flight:
+            if sent > tag:
+                break
+            settled.append(sent)
+        return [self._in_flight.pop(sent) for sent in settled]
+
+    def _confirm(self, index: int) -> None:
+        self._outcomes[index] = CONFIRMED
+        self._open -= 1
+        key = self._page[index].key
+        if key is None:
+            return
+        behind = self._behind[key]
+        if behind:
+            self._ready.append(behind.popleft())
+        else:
+            del self._behind[key]
+
+    def _refuse(self, index: int, outcome: Outcome) -> None:
+        self._outcomes[index] = outcome
+        self._open -= 1
+        refused = self._page[index]
+        if refused.key is None:
+            return
+        # The key stays in _behind, so that whatever is still to come of it is held as well.
+        held = Outcome(Status.HELD, f"an earlier message of its key was refused: {refused.id}")
+        self._behind[refused.key].clear()
+        for later in range(index + 1, len(self._page)):
+            if self._page[later].key == refused.key and self._outcomes[later] is None:
+                self._outcomes[later] = held
+                self._open -= 1

@@ -1,0 +1,71 @@
+"""The embedded default: hand messages to the inbox of the same process and database."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol, Self
+
+from django.core.checks import CheckMessage, Error
+from django.utils.module_loading import import_string
+
+from outbox.envelope import Envelope
+from outbox.exceptions import ConfigurationError
+from relay.brokers.base import CONFIRMED, Broker, Outcome, Status
+
+DEFAULT_RECEIVER = "inbox.local.receive"
+
+
+class Receive(Protocol):
+    """Handle messages in the running transaction of the database `using`.
+
+    Returns one value for each, in order: None when it is settled, else why it is not. Behind a
+    message that is not settled, the later ones of its key are not handled.
+    """
+
+    def __call__(self, page: Sequence[Envelope], *, using: str) -> Sequence[str | None]: ...
+
+
+class LocalBroker(Broker):
+    """Runs handlers within the relay's transaction: effects and checkpoint commit together.
+
+    Needs no server. Messages without a handler are dropped, as a broker drops what nobody
+    subscribed to. OPTIONS: RECEIVER, the dotted path of a Receive function.
+    """
+
+    confirms: ClassVar[bool] = True
+    ordered: ClassVar[bool] = True
+    durable: ClassVar[bool] = True
+    routable_check: ClassVar[bool] = False
+    # Handlers run while the transaction is open, so pages are smaller than a broker's.
+    page_size: ClassVar[int] = 100
+
+    def __init__(self, receive: Receive, *, using: str) -> None:
+        self._receive = receive
+        self._using = using
+
+    @classmethod
+    def from_settings(cls, url: str, options: Mapping[str, Any], *, using: str) -> Self:
+        unknown = sorted(set(options) - {"RECEIVER"})
+        if unknown:
+            raise ConfigurationError(f"LocalBroker has no OPTIONS {unknown}; known: RECEIVER")
+        path = options.get("RECEIVER", DEFAULT_RECEIVER)
+        try:
+            return cls(import_string(path), using=using)
+        except ImportError as exc:
+            raise ConfigurationError(f"LocalBroker's RECEIVER: {exc}") from exc
+
+    def publish(self, page: Sequence[Envelope]) -> list[Outcome]:
+        return [
+            CONFIRMED if reason is None else Outcome(Status.NACKED, reason)
+            for reason in self._receive(page, using=self._using)
+        ]
+
+    @property
+    def address(self) -> str:
+        return "inbox of this process"
+
+    @classmethod
+    def check(cls, name: str, url: str, options: Mapping[str, Any]) -> list[CheckMessage]:
+        try:
+            cls.from_settings(url, options, using="default")
+        except ConfigurationError as exc:
+            return [Error(f"RELAYS[{name!r}]: {exc}", id="relay.E002")]
+        return []

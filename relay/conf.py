@@ -1,0 +1,117 @@
+"""RELAYS: named readers of the log, each with one broker behind it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from outbox.conf import parse
+from outbox.exceptions import ConfigurationError
+from outbox.retry import Backoff
+from relay.brokers.base import Broker
+
+DEFAULT_RELAY = "default"
+MAX_RELAY_NAME = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelaySettings:
+    """RELAYS = {"default": {...}}.
+
+    BACKEND: dotted path of a Broker class.
+    URL: where the broker is; credentials in it are never logged.
+    OPTIONS: options of that class.
+    START: where a relay without a checkpoint begins, "beginning" of what the log holds or "now".
+    PAGE_SIZE: messages published between two checkpoints; 0 leaves it to the broker.
+    POLL_INTERVAL: longest pause, in seconds, between two looks at an idle log.
+    LISTEN: be woken by NOTIFY; turn off behind a transaction-pooling proxy.
+    RETRY_MAX: longest pause, in seconds, while the broker or the database is away.
+    """
+
+    BACKEND: str
+    URL: str = ""
+    OPTIONS: Mapping[str, Any] = field(default_factory=dict)
+    START: Literal["beginning", "now"] = "beginning"
+    PAGE_SIZE: int = 0
+    POLL_INTERVAL: float = 1.0
+    LISTEN: bool = True
+    RETRY_MAX: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.START not in ("beginning", "now"):
+            raise ConfigurationError(f"START must be 'beginning' or 'now', not {self.START!r}")
+        if not 0 <= self.PAGE_SIZE <= 100_000:
+            raise ConfigurationError(f"PAGE_SIZE must be from 0 to 100000, not {self.PAGE_SIZE}")
+        if not 0.005 <= self.POLL_INTERVAL <= 3600:
+            raise ConfigurationError("POLL_INTERVAL must be from 0.005 to 3600 seconds")
+        if not 0.1 <= self.RETRY_MAX <= 3600:
+            raise ConfigurationError("RETRY_MAX must be from 0.1 to 3600 seconds")
+        if not isinstance(self.OPTIONS, Mapping):
+            raise ConfigurationError("OPTIONS must be a dict")
+
+    @property
+    def backoff(self) -> Backoff:
+        return Backoff(base=min(0.1, self.RETRY_MAX), cap=self.RETRY_MAX)
+
+
+@cache
+def relay_settings() -> dict[str, RelaySettings]:
+    """Return RELAYS as it is now, by name; raise ConfigurationError if it is not usable."""
+    raw = getattr(settings, "RELAYS", {})
+    if not isinstance(raw, Mapping):
+        raise ConfigurationError(f"RELAYS must be a dict, not {type(raw).__name__}")
+    found: dict[str, RelaySettings] = {}
+    for name, options in raw.items():
+        where = f"RELAYS[{name!r}]"
+        if not isinstance(name, str) or not 1 <= len(name) <= MAX_RELAY_NAME:
+            raise ConfigurationError(f"{where}: a name has 1 to {MAX_RELAY_NAME} characters")
+        if isinstance(options, Mapping) and "BACKEND" not in options:
+            raise ConfigurationError(f"{where} needs a BACKEND, the path of a Broker class")
+        try:
+            found[name] = parse(RelaySettings, options, where)
+        except ConfigurationError as exc:
+            raise ConfigurationError(_prefixed(where, exc)) from None
+    return found
+
+
+def get_relay_settings(name: str) -> RelaySettings:
+    """Return the settings of one relay; raise ConfigurationError if there is none."""
+    relays = relay_settings()
+    if name not in relays:
+        known = ", ".join(sorted(relays)) or "none"
+        raise ConfigurationError(f"No relay {name!r} in RELAYS. Configured: {known}.")
+    return relays[name]
+
+
+def create_broker(name: str, *, using: str) -> Broker:
+    """Return a new broker of the relay `name`, not connected yet."""
+    conf = get_relay_settings(name)
+    return broker_class(name).from_settings(conf.URL, conf.OPTIONS, using=using)
+
+
+def broker_class(name: str) -> type[Broker]:
+    """Return the Broker class of the relay `name`; raise ConfigurationError if it is none."""
+    path = get_relay_settings(name).BACKEND
+    try:
+        found = import_string(path)
+    except ImportError as exc:
+        raise ConfigurationError(f"RELAYS[{name!r}]['BACKEND']: {exc}") from exc
+    if not (isinstance(found, type) and issubclass(found, Broker)):
+        raise ConfigurationError(f"RELAYS[{name!r}]['BACKEND']: {path} is not a Broker class")
+    return found
+
+
+def _prefixed(where: str, exc: Exception) -> str:
+    return str(exc) if str(exc).startswith(where) else f"{where}: {exc}"
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting == "RELAYS":
+        relay_settings.cache_clear()
+
+
+setting_changed.connect(_forget)

@@ -1,0 +1,72 @@
+"""Wait for something to publish: NOTIFY after commit where it works, polling in any case."""
+
+import logging
+import time
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import Error as DatabaseError
+
+from outbox.shutdown import Shutdown
+from outbox.wakeup import CHANNEL
+
+logger = logging.getLogger("relay")
+
+RECONNECT_SECONDS = 5.0
+
+
+class Doorbell:
+    """Sleeps between looks at the log; listens on a connection of its own, in autocommit."""
+
+    def __init__(self, using: str, shutdown: Shutdown, *, listen: bool) -> None:
+        self._using = using
+        self._shutdown = shutdown
+        self._listen = listen and connections[using].vendor == "postgresql"
+        self._connection: BaseDatabaseWrapper | None = None
+        self._next_try = 0.0
+        self._complained = False
+
+    def connect(self) -> None:
+        """Start to listen; what commits from now on rings. Without a connection, polling serves."""
+        if not self._listen or self._connection is not None or time.monotonic() < self._next_try:
+            return
+        # A listening connection must be idle and in autocommit, so it cannot be the relay's.
+        connection = connections[self._using].copy()
+        try:
+            connection.ensure_connection()
+            connection.set_autocommit(True)
+            with connection.cursor() as cursor:
+                cursor.execute(f'LISTEN "{CHANNEL}"')
+        except DatabaseError as exc:
+            connection.close()
+            self._lost(exc)
+        else:
+            self._connection = connection
+            self._complained = False
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the bell rings (True), `seconds` have passed or a stop is requested."""
+        self.connect()
+        if self._connection is None:
+            self._shutdown.wait(seconds)
+            return False
+        raw = self._connection.connection
+        try:
+            if not self._shutdown.wait(seconds, raw.fileno()):
+                return False
+            return any([True for _ in raw.notifies(timeout=0)])
+        except Exception as exc:  # psycopg's own errors are not wrapped on a raw connection
+            self.close()
+            self._lost(exc)
+            return False
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _lost(self, exc: Exception) -> None:
+        self._next_try = time.monotonic() + RECONNECT_SECONDS
+        if not self._complained:
+            self._complained = True
+            logger.warning("Not woken by NOTIFY, polling instead: %s", str(exc).strip())

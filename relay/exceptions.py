@@ -1,0 +1,21 @@
+"""What stops a relay.
+
+    outbox.OutboxError
+    └── RelayError
+        ├── StaleCursor
+        └── MovedDatabase
+"""
+
+from outbox.exceptions import OutboxError
+
+
+class RelayError(OutboxError):
+    """The relay cannot go on as it is."""
+
+
+class StaleCursor(RelayError):
+    """Another process has extended the chain of checkpoints; this one's page is void."""
+
+
+class MovedDatabase(RelayError):
+    """The log was written in another database cluster, whose transaction ids mean nothing here."""

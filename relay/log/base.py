@@ -1,0 +1,107 @@
+"""The port to the log: which lanes have something to publish, a page of one, its checkpoint."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+from django.db import IntegrityError, connections
+from django.utils import timezone
+
+from outbox.envelope import Envelope
+from relay import sql
+from relay.exceptions import StaleCursor
+
+Start = Literal["beginning", "now"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Consecutive messages of one lane, and the window that they belong to.
+
+    `complete` tells that the window ends with this page. `window_start` and `next_start` bound
+    from below where new transactions' rows stand, in this window and in the next. `due` tells
+    that the page wants a checkpoint even if it is empty.
+    """
+
+    lane: int
+    previous: int
+    messages: list[Envelope]
+    positions: list[int]
+    complete: bool
+    floor: str
+    ceiling: str
+    window_start: int
+    next_start: int
+    sequence: int
+    window_count: int
+    system_identifier: int
+    last_position: int
+    due: bool = False
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+
+class Log(ABC):
+    """The log of one database as one relay sees it. Belongs to one thread."""
+
+    def __init__(self, relay: str, *, using: str, start: Start = "beginning") -> None:
+        self.relay = relay
+        self.using = using
+        self.start = start
+
+    @abstractmethod
+    def lanes_with_work(self, lanes: int) -> list[int]:
+        """Return the lanes, of 0 … lanes - 1, that hold messages to publish. One statement."""
+
+    @abstractmethod
+    def acquire(self, lane: int) -> int | None:
+        """Lock a lane until the running transaction ends; None if another process holds it.
+
+        Returns the highest position in use, read before the transaction has an id.
+        """
+
+    @abstractmethod
+    def read(self, lane: int, size: int, sequence: int) -> Page:
+        """Return the next page of a lane that acquire() has locked, at most `size` messages."""
+
+    def checkpoint(self, page: Page, count: int, *, by: str, duration: timedelta) -> None:
+        """Record that the first `count` messages of the page are published.
+
+        Raises StaleCursor if another process was faster; the transaction must then roll back.
+        """
+        whole = count == len(page)
+        values: dict[str, Any] = {
+            "relay": self.relay,
+            "lane": page.lane,
+            "previous": page.previous,
+            "floor": page.floor,
+            "ceiling": page.ceiling,
+            "position": page.positions[count - 1] if count else page.last_position,
+            "complete": page.complete and whole,
+            "sequence": page.sequence,
+            "window_start": page.window_start,
+            "next_start": page.next_start,
+            "window_count": page.window_count + count,
+            "system_identifier": page.system_identifier,
+            "first_position": page.positions[0] if count else page.last_position,
+            "count": count,
+            "published_by": by,
+            "duration": self._duration(duration),
+            "created": self._timestamp(timezone.now()),
+        }
+        try:
+            with connections[self.using].cursor() as cursor:
+                cursor.execute(sql.CHECKPOINT, [values[name] for name in sql.CHECKPOINT_COLUMNS])
+        except IntegrityError as exc:
+            raise StaleCursor(
+                f"Relay {self.relay!r}, lane {page.lane}: another process has extended the chain "
+                f"after checkpoint {page.previous}. Its work stands, this page is void."
+            ) from exc
+
+    def _duration(self, value: timedelta) -> Any:
+        return value
+
+    def _timestamp(self, value: Any) -> Any:
+        return value

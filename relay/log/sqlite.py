@@ -1,0 +1,87 @@
+"""The log on SQLite, for development: the one writer at a time makes position order commit order."""
+
+import json
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import connections
+from django.db.backends.utils import typecast_timestamp
+
+from outbox.envelope import Envelope
+from relay import sql
+from relay.log.base import Log, Page
+
+
+class SQLiteLog(Log):
+    """A window is everything above the cursor; the unique chain is the only fence there is."""
+
+    _first: int | None = None
+
+    def lanes_with_work(self, lanes: int) -> list[int]:
+        parameters = {"relay": self.relay, "lanes": lanes, "nothing_yet": self._nothing_yet()}
+        return sorted(row[0] for row in self._query(sql.SQLITE_LANES, parameters))
+
+    def acquire(self, lane: int) -> int | None:
+        return 0
+
+    def read(self, lane: int, size: int, sequence: int) -> Page:
+        cursor = self._query(sql.SQLITE_CURSOR, {"relay": self.relay, "lane": lane})
+        previous, last = cursor[0] if cursor else (0, self._nothing_yet())
+        rows = self._query(sql.SQLITE_PAGE, {"lane": lane, "after": last, "limit": size + 1})
+        kept = rows[:size]
+        return Page(
+            lane=lane,
+            previous=previous,
+            messages=[_envelope(row) for row in kept],
+            positions=[row[0] for row in kept],
+            complete=len(rows) <= size,
+            floor="",
+            ceiling="",
+            window_start=0,
+            next_start=0,
+            sequence=sequence,
+            window_count=0,
+            system_identifier=0,
+            last_position=last,
+        )
+
+    def _nothing_yet(self) -> int:
+        """Return the position after which a lane without a checkpoint starts."""
+        if self.start == "beginning":
+            return 0
+        if self._first is None:
+            self._first = self._query(sql.SQLITE_SEQUENCE, {})[0][0]
+        return self._first
+
+    def _query(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        with connections[self.using].cursor() as cursor:
+            cursor.execute(statement, parameters)
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            return rows
+
+    def _duration(self, value: timedelta) -> Any:
+        return value // timedelta(microseconds=1)
+
+    def _timestamp(self, value: datetime) -> Any:
+        return connections[self.using].ops.adapt_datetimefield_value(value)
+
+
+def _envelope(row: tuple[Any, ...]) -> Envelope:
+    _, message_id, source, kind, data, content_type, version, topic, subject, key, *rest = row
+    time, *context, attributes = rest
+    stamp = typecast_timestamp(time) if isinstance(time, str) else time
+    return Envelope(
+        str(uuid.UUID(message_id)),
+        source,
+        kind,
+        bytes(data),
+        content_type,
+        version,
+        topic,
+        subject,
+        key,
+        stamp.replace(tzinfo=stamp.tzinfo or UTC),
+        *context,
+        json.loads(attributes),
+    )

@@ -1,0 +1,108 @@
+"""manage.py relay: publish what the outbox holds."""
+
+import argparse
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import ProgrammingError
+
+from outbox.emitting import write_database
+from outbox.exceptions import OutboxError
+from outbox.shutdown import Shutdown
+from outbox.terminal import Reporter, rate
+from relay.conf import DEFAULT_RELAY, create_broker, get_relay_settings
+from relay.log import open_log
+from relay.loop import Relay
+
+
+class Command(BaseCommand):
+    help = (
+        "Publish committed events, confirmed and in order per key, until stopped. SIGTERM finishes "
+        "the page, checkpoints and exits 0; a second signal exits at once. With --once or "
+        "--until-empty exits 1 if the broker, the database or a refused message is in the way."
+    )
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--relay", default=DEFAULT_RELAY, metavar="NAME", help="which of RELAYS (%(default)s)"
+        )
+        parser.add_argument(
+            "--database", metavar="ALIAS", help="whose outbox, by default as the routers say"
+        )
+        parser.add_argument(
+            "--page-size",
+            type=_positive,
+            metavar="N",
+            help="messages between two checkpoints, at most 100000",
+        )
+        mode = parser.add_mutually_exclusive_group()
+        mode.add_argument("--once", action="store_true", help="look at each lane once, then exit")
+        mode.add_argument(
+            "--until-empty", action="store_true", help="exit when nothing is left to publish"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        shutdown = Shutdown()
+        try:
+            relay = build(
+                options["relay"],
+                options["database"] or write_database(),
+                shutdown,
+                page_size=options["page_size"],
+            )
+        except OutboxError as exc:
+            raise CommandError(str(exc)) from exc
+        shutdown.install()
+        with Reporter(self.stdout._out, ("relay",), lambda: figures(relay)):  # type: ignore[attr-defined]
+            try:
+                clean = self._run(relay, options)
+            except OutboxError as exc:
+                raise CommandError(str(exc)) from exc
+            except ProgrammingError as exc:
+                raise CommandError(
+                    f"The database refuses the relay: {str(exc).strip()}\n"
+                    "Has it been migrated? Run: manage.py migrate"
+                ) from exc
+            finally:
+                relay.close()
+        if not clean:
+            raise CommandError("Not everything could be published; see the messages above.")
+
+    @staticmethod
+    def _run(relay: Relay, options: dict[str, Any]) -> bool:
+        if options["once"]:
+            return relay.run_once()
+        if options["until_empty"]:
+            return relay.run_until_empty()
+        relay.run()
+        return True
+
+
+def build(name: str, using: str, shutdown: Shutdown, *, page_size: int | None = None) -> Relay:
+    """Return the relay `name` for a database; raise ConfigurationError if it can't be built."""
+    conf = get_relay_settings(name)
+    log = open_log(name, using=using, start=conf.START)
+    return Relay(log, create_broker(name, using=using), conf, shutdown, page_size=page_size)
+
+
+def figures(relay: Relay) -> dict[str, Any]:
+    """Return what the terminal shows of a relay."""
+    progress = relay.progress
+    shown: dict[str, Any] = {
+        "relay": relay.log.relay,
+        "broker": relay.broker.address,
+        "published": progress.published,
+        "per_second": rate(progress.published, progress.started),
+    }
+    if progress.trouble is not None:
+        shown["away"] = progress.trouble.what
+    if progress.stopped_lanes:
+        shown["stopped_lanes"] = sorted(progress.stopped_lanes)
+    return shown
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 100_000:
+        raise argparse.ArgumentTypeError("must be from 1 to 100000")
+    return number

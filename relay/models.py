@@ -1,0 +1,57 @@
+"""The relay's only table: append-only checkpoints, which are cursor, fence and audit trail."""
+
+from typing import ClassVar
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from outbox.fields import SnapshotField
+
+
+class Checkpoint(models.Model):
+    """How far a relay has come in a lane: one row per published page, never updated.
+
+    The newest row of (relay, lane) is the cursor. `previous` is the id of the row before it, 0
+    for the first; as it is unique per lane, two processes can never both extend the chain.
+
+    A page belongs to a window: what is visible in `ceiling` and not in `floor`. All of it up to
+    `position` is published, and when `complete` the whole window is.
+    """
+
+    relay = models.CharField(_("relay"), max_length=100)
+    lane = models.SmallIntegerField(_("lane"))
+    previous = models.BigIntegerField(_("previous"))
+    floor = SnapshotField(_("floor"))
+    ceiling = SnapshotField(_("ceiling"))
+    position = models.BigIntegerField(_("position"))
+    complete = models.BooleanField(_("window complete"))
+    sequence = models.BigIntegerField(
+        _("sequence"),
+        help_text=_("Highest position in use, read before this row's transaction got its id."),
+    )
+    window_start = models.BigIntegerField(
+        _("window start"),
+        help_text=_("New transactions of this window have only positions above this."),
+    )
+    next_start = models.BigIntegerField(
+        _("next start"), help_text=_("The same for the window after this one.")
+    )
+    window_count = models.BigIntegerField(_("messages in window"))
+    system_identifier = models.BigIntegerField(_("system identifier"))
+    first_position = models.BigIntegerField(_("first position"))
+    count = models.IntegerField(_("messages"))
+    published_by = models.CharField(_("published by"), max_length=255)
+    duration = models.DurationField(_("duration"))
+    created = models.DateTimeField(_("created"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("checkpoint")
+        verbose_name_plural = _("checkpoints")
+        default_permissions = ("view",)
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["relay", "lane", "previous"], name="relay_chain"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.relay}/{self.lane} #{self.pk}"

@@ -1,0 +1,140 @@
+"""Every statement that the relay runs. Values are parameters, names are fixed here."""
+
+MESSAGE = "django_outbox_message"
+CHECKPOINT_TABLE = "django_relay_checkpoint"
+
+# In the order of Envelope's fields, so that a row becomes one without a detour.
+_ENVELOPE = (
+    "source, type, data, content_type, version, topic, subject, key, time, "
+    "correlation_id, causation_id, trace_parent, trace_state, attributes"
+)
+
+_NEWEST = f"""
+    SELECT * FROM {CHECKPOINT_TABLE}
+    WHERE relay = %(relay)s AND lane = {{lane}}
+    ORDER BY previous DESC LIMIT 1
+"""
+
+# Past this many messages in a window, finding where the next one starts is cheaper than
+# scanning this one again.
+LARGE_WINDOW = 10_000
+
+CHECKPOINT_COLUMNS = (
+    "relay",
+    "lane",
+    "previous",
+    "floor",
+    "ceiling",
+    "position",
+    "complete",
+    "sequence",
+    "window_start",
+    "next_start",
+    "window_count",
+    "system_identifier",
+    "first_position",
+    "count",
+    "published_by",
+    "duration",
+    "created",
+)
+
+# The only row that a relay writes for a page.
+CHECKPOINT = (
+    f'INSERT INTO {CHECKPOINT_TABLE} ({", ".join(CHECKPOINT_COLUMNS)}) '
+    f'VALUES ({", ".join(["%s"] * len(CHECKPOINT_COLUMNS))})'
+)
+
+# --- PostgreSQL ---------------------------------------------------------------------------
+
+# The idle poll: all lanes in one statement, by index, whatever the size of the log. New rows
+# belong to transactions from xmax(ceiling) on or to those in flight at the ceiling.
+PG_LANES = f"""
+SELECT lanes.lane
+FROM generate_series(0, %(lanes)s - 1) AS lanes (lane)
+LEFT JOIN LATERAL ({_NEWEST.format(lane="lanes.lane")}) AS c ON true
+WHERE NOT c.complete
+   OR (c.id IS NULL AND %(from_beginning)s AND EXISTS (
+        SELECT 1 FROM {MESSAGE} AS m WHERE m.lane = lanes.lane))
+   OR (c.id IS NULL AND NOT %(from_beginning)s)
+   OR EXISTS (
+        SELECT 1 FROM {MESSAGE} AS m
+        WHERE m.lane = lanes.lane AND m.transaction_id >= pg_snapshot_xmax(c.ceiling))
+   OR EXISTS (
+        SELECT 1 FROM pg_snapshot_xip(c.ceiling) AS flying (xid)
+        CROSS JOIN LATERAL (
+            SELECT 1 FROM {MESSAGE} AS m
+            WHERE m.lane = lanes.lane AND m.transaction_id = flying.xid LIMIT 1) AS landed)
+"""
+
+# A statement of its own: the snapshot that reads the cursor must be younger than the lock, or it
+# could miss the checkpoint of the process that held it. The sequence is read before this
+# transaction gets an id; see PostgreSQLLog.
+PG_ACQUIRE = f"""
+SELECT pg_try_advisory_xact_lock(%(relay_key)s, %(lane)s),
+       coalesce(pg_sequence_last_value(
+           pg_get_serial_sequence('{MESSAGE}', 'position')::regclass), 0)
+"""
+
+# The cursor and, in the same snapshot, the ceiling of a new window and where its rows start.
+PG_CURSOR = f"""
+SELECT pg_current_snapshot()::text,
+       (SELECT system_identifier FROM pg_control_system()),
+       c.id, c.floor::text, c.ceiling::text, c.position, c.complete, c.sequence,
+       c.window_start, c.next_start, c.window_count, c.system_identifier,
+       CASE WHEN c.complete AND c.window_count > {LARGE_WINDOW} THEN (
+           SELECT min(m.position) FROM {MESSAGE} AS m
+           WHERE m.lane = %(lane)s AND m.transaction_id >= pg_snapshot_xmax(c.ceiling)) END
+FROM (SELECT) AS one
+LEFT JOIN LATERAL ({_NEWEST.format(lane="%(lane)s")}) AS c ON true
+"""
+
+_PG_FIELDS = f"m.position, m.message_id::text, {_ENVELOPE}"
+
+# The rows of a window above a position. Both snapshots are filters on purpose: position order
+# is walked on its own index, and no statistics can talk the planner into sorting the window.
+_PG_NEW = f"""
+SELECT {_PG_FIELDS} FROM {MESSAGE} AS m
+WHERE m.lane = %(lane)s AND m.position > %(after)s
+  AND pg_visible_in_snapshot(m.transaction_id, %(ceiling)s::pg_snapshot)
+  AND NOT pg_visible_in_snapshot(m.transaction_id, %(floor)s::pg_snapshot)
+ORDER BY m.position LIMIT %(limit)s
+"""
+
+# The rows of transactions that were in flight at the floor, fetched by exact id: reaching for
+# them through a range would cost more the longer the oldest transaction stays open.
+_PG_LANDED = f"""
+SELECT m.* FROM unnest(%(stragglers)s::xid8[]) AS straggler (xid)
+CROSS JOIN LATERAL (
+    SELECT {_PG_FIELDS} FROM {MESSAGE} AS m
+    WHERE m.lane = %(lane)s AND m.transaction_id = straggler.xid
+      AND m.position > %(last)s AND m.position <= %(window_start)s
+    ORDER BY m.position LIMIT %(limit)s) AS m
+"""
+
+PG_PAGE = _PG_NEW
+PG_PAGE_WITH_STRAGGLERS = f"""
+SELECT * FROM (({_PG_LANDED}) UNION ALL ({_PG_NEW})) AS page ORDER BY position LIMIT %(limit)s
+"""
+
+# --- SQLite (development): one writer at a time, so position order is commit order --------
+
+SQLITE_LANES = f"""
+SELECT DISTINCT m.lane FROM {MESSAGE} AS m
+WHERE m.lane < %(lanes)s AND m.position > coalesce((
+    SELECT c.position FROM {CHECKPOINT_TABLE} AS c
+    WHERE c.relay = %(relay)s AND c.lane = m.lane ORDER BY c.previous DESC LIMIT 1),
+    %(nothing_yet)s)
+"""
+
+SQLITE_CURSOR = f"""
+SELECT c.id, c.position FROM {CHECKPOINT_TABLE} AS c
+WHERE c.relay = %(relay)s AND c.lane = %(lane)s ORDER BY c.previous DESC LIMIT 1
+"""
+
+SQLITE_PAGE = f"""
+SELECT m.position, m.message_id, {_ENVELOPE} FROM {MESSAGE} AS m
+WHERE m.lane = %(lane)s AND m.position > %(after)s ORDER BY m.position LIMIT %(limit)s
+"""
+
+SQLITE_SEQUENCE = f"SELECT coalesce(max(position), 0) FROM {MESSAGE}"

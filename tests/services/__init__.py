@@ -1,0 +1,1 @@
+"""Find or start the servers that the tests need."""
