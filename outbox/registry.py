@@ -70,6 +70,12 @@ class Registry:
             self._by_class[event_type.schema] = event_type
         return event_type
 
+    def remove(self, event_type: EventType) -> None:
+        """Forget an event type; for tests."""
+        self._by_name.get(event_type.name, {}).pop(event_type.version, None)
+        if event_type.schema is not None:
+            self._by_class.pop(event_type.schema, None)
+
     def of_class(self, cls: type) -> EventType:
         """Return the event type of a payload class; raise UnknownEventType if it has none."""
         try:

@@ -21,7 +21,7 @@ def run(command: list[str], *, timeout: float) -> subprocess.CompletedProcess[st
         if is_root()
         else {}
     )
-    return subprocess.run(
+    result: subprocess.CompletedProcess[str] = subprocess.run(  # type: ignore[call-overload]
         command,
         check=False,
         stdin=subprocess.DEVNULL,
@@ -34,8 +34,9 @@ def run(command: list[str], *, timeout: float) -> subprocess.CompletedProcess[st
         # No PGPORT, PGOPTIONS … of the user's own server, and no locale that is not installed here.
         env={k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C"},
         umask=0o077,
-        **as_account,  # type: ignore[call-overload]
+        **as_account,
     )
+    return result
 
 
 def give(directory: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 # A watcher reads from a pipe that only the owner can write to. It sees the end of file when the
 # owner lets go or dies, by whatever signal, and kills the process group. The server replaces the
 # shell, so that the owner's child is the server itself.
-_SCRIPT = '(read -r _; kill -KILL 0) <&"$0" & exec "$@" </dev/null'
+_SCRIPT = 'exec 3<&0 </dev/null; (read -r _ <&3; kill -KILL 0) & exec 3<&-; exec "$@"'
 
 
 class Leashed:
@@ -20,11 +20,11 @@ class Leashed:
         try:
             with log.open("ab") as output:
                 self.process = subprocess.Popen(
-                    ["/bin/sh", "-c", _SCRIPT, str(inner), *command],
+                    ["/bin/sh", "-c", _SCRIPT, "leashed", *command],
                     env=env,
+                    stdin=inner,
                     stdout=output,
                     stderr=output,
-                    pass_fds=[inner],
                     start_new_session=True,
                 )
         finally:

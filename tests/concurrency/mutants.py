@@ -1,0 +1,85 @@
+"""The reader, broken on purpose: each mutant is a mistake that one makes easily."""
+
+import dataclasses
+from typing import Any
+
+from relay.log import Page, PostgreSQLLog
+from relay.log import postgresql as module
+from relay.snapshots import EMPTY
+
+
+class ById(PostgreSQLLog):
+    """`id > last`: skips what commits after a higher position has been read."""
+
+    def _window(self, lane: int, sequence: int) -> dict[str, Any]:
+        window = super()._window(lane, sequence)
+        last = self._query(
+            "SELECT position FROM django_relay_checkpoint WHERE relay = %(relay)s "
+            "AND lane = %(lane)s ORDER BY previous DESC LIMIT 1",
+            {"relay": self.relay, "lane": lane},
+        )
+        [(now,)] = self._query("SELECT pg_current_snapshot()::text", {})
+        position = last[0][0] if last else 0
+        return window | {
+            "floor": EMPTY,
+            "ceiling": now,
+            "window_start": position,
+            "last_position": position,
+        }
+
+
+class ByTransactionId(PostgreSQLLog):
+    """Order of transaction ids: an early id that emits late overtakes, or is overtaken."""
+
+    def read(self, lane: int, size: int, sequence: int) -> Page:
+        page = super().read(lane, 10**6, sequence)
+        ids = dict(
+            self._query(
+                "SELECT position, transaction_id::text::bigint FROM django_outbox_message "
+                "WHERE position = ANY(%(positions)s)",
+                {"positions": page.positions},
+            )
+        )
+        both = sorted(
+            zip(page.positions, page.messages, strict=True),
+            key=lambda pair: (ids[pair[0]], pair[0]),
+        )
+        return dataclasses.replace(
+            page, positions=[pair[0] for pair in both], messages=[pair[1] for pair in both]
+        )
+
+
+class WithoutStragglers(PostgreSQLLog):
+    """No rows of transactions that were in flight at the floor."""
+
+    def read(self, lane: int, size: int, sequence: int) -> Page:
+        original = module.stragglers
+        module.stragglers = lambda floor, ceiling: []
+        try:
+            return super().read(lane, size, sequence)
+        finally:
+            module.stragglers = original
+
+
+class StartFromSnapshot(PostgreSQLLog):
+    """The sequence read along with the ceiling: ids from xmax on may have positions below it."""
+
+    def _window(self, lane: int, sequence: int) -> dict[str, Any]:
+        window = super()._window(lane, sequence)
+        if window["last_position"] == 0 and window["ceiling"] != window["floor"]:
+            window["next_start"] = sequence
+        return window
+
+
+class WithoutLock(PostgreSQLLog):
+    """No mutual exclusion: the fence holds the chain, but pages are published twice."""
+
+    def acquire(self, lane: int) -> int | None:
+        sequence = super().acquire(lane)
+        if sequence is not None:
+            return sequence
+        return self._query(
+            "SELECT pg_sequence_last_value(pg_get_serial_sequence("
+            "'django_outbox_message', 'position')::regclass)",
+            {},
+        )[0][0]

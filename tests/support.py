@@ -1,0 +1,73 @@
+"""What tests of several packages share."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import outbox
+from outbox.envelope import Envelope
+from outbox.registry import EventType, registry
+from relay.brokers.base import CONFIRMED, Broker, Outcome, Status
+
+
+@outbox.event("tests.counted", key="key")
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """An event that says which of its key it is."""
+
+    key: str
+    number: int
+
+
+class RecordingBroker(Broker):
+    """Keeps what it is given, in memory, and confirms it; `refuse` makes it say otherwise."""
+
+    confirms = ordered = durable = routable_check = True
+
+    def __init__(self) -> None:
+        self.published: list[Envelope] = []
+        self.pages: list[int] = []
+        self.refuse: dict[str, Status] = {}
+        self.away = ""
+        self.lock = threading.Lock()
+
+    @classmethod
+    def from_settings(cls, url: str, options: Mapping[str, Any], *, using: str) -> Self:
+        return cls()
+
+    def publish(self, page: Sequence[Envelope]) -> list[Outcome]:
+        with self.lock:
+            if self.away:
+                return [Outcome(Status.UNKNOWN, self.away) for _ in page]
+            self.pages.append(len(page))
+            self.published += [each for each in page if each.id not in self.refuse]
+            return [
+                Outcome(self.refuse[each.id], "refused by the test")
+                if each.id in self.refuse
+                else CONFIRMED
+                for each in page
+            ]
+
+    @property
+    def address(self) -> str:
+        return "memory"
+
+    def numbers(self) -> list[int]:
+        return [int(each.data.split(b":")[-1].rstrip(b"}")) for each in self.published]
+
+
+@dataclass
+class Registered:
+    """Registers event types for one test and forgets them after it."""
+
+    added: list[EventType] = field(default_factory=list)
+
+    def __call__(self, name: str, schema: type | None = None, **options: Any) -> EventType:
+        event_type = registry.add(EventType(name=name, schema=schema, **options))
+        self.added.append(event_type)
+        return event_type
+
+    def forget(self) -> None:
+        for event_type in self.added:
+            registry.remove(event_type)
