@@ -134,7 +134,7 @@ class Consumer:
         declare(self._connection, exchange=conf.EXCHANGE, group=self.group, bound=bound)
         self._heartbeat = Heartbeat(self._connection.connection)
         self._heartbeat.start()
-        channel = self._connection.channel()
+        channel: Any = self._connection.channel()  # py-amqp's, beneath kombu's types
         channel.auto_decode = False
         channel.basic_qos(0, conf.PREFETCH, False)
         channel.basic_consume(
@@ -191,9 +191,7 @@ class Consumer:
     def _settle(self, batch: Sequence[Incoming], results: Sequence[Result]) -> None:
         """Acknowledge what is settled, with one frame where possible; hold the rest for a while."""
         failed = [
-            incoming
-            for incoming, result in zip(batch, results, strict=True)
-            if not result.settled
+            incoming for incoming, result in zip(batch, results, strict=True) if not result.settled
         ]
         if not failed and not self._held:
             self._channel.basic_ack(batch[-1].tag, multiple=True)

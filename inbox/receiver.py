@@ -5,7 +5,7 @@ raises, nothing of it remains and its receipt is taken back before the commit.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from django.db import connections, transaction
@@ -26,6 +26,9 @@ logger = logging.getLogger("inbox")
 
 Claim = tuple[str, str, str]
 """message id, handler, source: what a receipt is unique by."""
+
+
+Row = tuple[Any, ...]
 
 
 class Wanted(NamedTuple):
@@ -191,7 +194,7 @@ class Batch:
         for row in self._dead:
             logger.error("Dead letter (%s): %s", row.reason, row.error)
 
-    def _dead_row(self, row: DeadRow, now: object) -> tuple[object, ...]:
+    def _dead_row(self, row: DeadRow, now: object) -> Row:
         delivery, envelope = row.delivery, row.envelope
         return (
             self._group or "",
@@ -217,7 +220,7 @@ class Batch:
         return connection.ops.adapt_datetimefield_value(now)
 
     def _execute(
-        self, statement: Any, rows: Sequence[tuple[object, ...]], *, returning: bool = False
+        self, statement: Callable[[int], str], rows: Sequence[Row], *, returning: bool = False
     ) -> list[tuple[Any, ...]]:
         """Run a statement for all rows at once, in slices where the database limits parameters."""
         found: list[tuple[Any, ...]] = []

@@ -50,7 +50,9 @@ class HandlerRegistry:
     def add(self, new: Handler) -> Handler:
         """Register a handler; raise ConfigurationError if its name is taken or malformed."""
         if not 1 <= len(new.name) <= MAX_HANDLER_NAME:
-            raise ConfigurationError(f"Handler name {new.name!r}: 1 to {MAX_HANDLER_NAME} characters")
+            raise ConfigurationError(
+                f"Handler name {new.name!r}: 1 to {MAX_HANDLER_NAME} characters"
+            )
         if not is_pattern(new.pattern):
             raise ConfigurationError(
                 f"Handler {new.name}: malformed pattern {new.pattern!r}; use words joined by dots, "

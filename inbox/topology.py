@@ -30,6 +30,7 @@ def declare(connection: Connection, *, exchange: str, group: str, bound: Iterabl
     topic = Exchange(exchange, type="topic", durable=True)
     _declare_exchange(connection, topic)
     _declare_queue(connection, queue_name(group))
+    channel: Any
     with connection.channel() as channel:
         for pattern in sorted({found.pattern for found in bound}):
             channel.queue_bind(queue=queue_name(group), exchange=exchange, routing_key=pattern)

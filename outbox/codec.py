@@ -5,8 +5,11 @@ Dataclasses and msgspec.Struct go through msgspec, pydantic models through thems
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, time
+from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -20,6 +23,8 @@ _encoder = msgspec.json.Encoder()
 _plain_decoder = msgspec.json.Decoder()
 # JSON writes U+0000 as this escape; PostgreSQL's text and jsonb refuse it wherever it ends up.
 _NUL_ESCAPE = b"\\u0000"
+# RFC 9110: type "/" subtype, then parameters.
+_CONTENT_TYPE = re.compile(r"(?=.{3,255}\Z)[\w!#$&^.+-]+/[\w!#$&^.+-]+([ \t]*;[ -~]*)?", re.ASCII)
 _REFUSED_CONTENT = ("pickle", "x-python-serialize")
 
 
@@ -29,32 +34,48 @@ def encode(payload: object, event_type: EventType) -> bytes:
     Raises InvalidEvent, with the path of the offending field, for anything that would not
     arrive as it was meant: wrong types, naive datetimes, NaN, NUL characters.
     """
-    try:
-        if event_type.schema is not None and isinstance(payload, Mapping):
-            payload = _from_mapping(payload, event_type.schema)
-        if _is_pydantic(type(payload)):
-            tree: Any = payload.model_dump()  # type: ignore[attr-defined]
-            body: bytes = payload.model_dump_json().encode()  # type: ignore[attr-defined]
-        else:
-            tree = msgspec.to_builtins(payload, builtin_types=(datetime, time))
-            body = _encoder.encode(payload)
+    with _named(event_type):
+        tree = _tree(payload)
         _refuse_lossy(tree, "$")
+        body = _json(payload)
         if event_type.schema is not None:
-            _decode_as(body, event_type.schema)
-    except InvalidEvent as exc:
-        raise InvalidEvent(f"{event_type}: {exc}") from None
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError) as exc:
-        raise InvalidEvent(f"{event_type} cannot be encoded: {exc}") from exc
-    if _NUL_ESCAPE in body and _has_nul(tree):
-        raise InvalidEvent(f"{event_type}: a string contains a NUL character")
-    return body
+            # What the receiver gets: text in the place of a datetime shows only here.
+            _refuse_lossy(_tree(_decode_as(body, event_type.schema)), "$")
+        if _NUL_ESCAPE in body and _has_nul(tree):
+            raise InvalidEvent("a string contains a NUL character")
+        return body
+
+
+def build(payload: object, event_type: EventType) -> Any:
+    """Return what was emitted by name as an instance of the class of `event_type`.
+
+    Takes keyword values, nested ones as JSON would have them. Raises InvalidEvent for what does
+    not fit, and for names that the class does not know.
+    """
+    schema = event_type.schema
+    if schema is None or isinstance(payload, schema):
+        return payload
+    with _named(event_type):
+        if not isinstance(payload, Mapping):
+            raise InvalidEvent(
+                f"its payload is a mapping or a {schema.__qualname__}, not a "
+                f"{type(payload).__qualname__}"
+            )
+        names = _field_names(schema)
+        if names is not None and (unknown := sorted(str(name) for name in set(payload) - names)):
+            raise InvalidEvent(
+                f"unknown fields {', '.join(unknown)}; known: {', '.join(sorted(names))}"
+            )
+        instance = schema(**payload)
+        _refuse_lossy(_tree(instance), "$")
+        return _decode_as(_json(instance), schema)
 
 
 def decode(envelope: Envelope, event_type: EventType | None) -> Any:
     """Return the payload of `envelope`: an instance of the event's class, or plain JSON values.
 
-    Without an event type, data that is not JSON is returned as bytes. Raises UndecodableMessage
-    if the data does not fit.
+    Without an event type, data that is not JSON is returned as bytes, and no data as None.
+    Raises UndecodableMessage if the data does not fit.
     """
     schema = event_type.schema if event_type is not None else None
     if not is_json(envelope.content_type):
@@ -65,9 +86,9 @@ def decode(envelope: Envelope, event_type: EventType | None) -> Any:
         return envelope.data
     try:
         if schema is None:
-            return _plain_decoder.decode(envelope.data)
+            return _plain_decoder.decode(envelope.data) if envelope.data else None
         return _decode_as(envelope.data, schema)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+    except Exception as exc:  # classes run code of their own; no message may break the receiver
         raise UndecodableMessage(f"data of {envelope.type} v{envelope.version}: {exc}") from exc
 
 
@@ -77,29 +98,42 @@ def is_json(content_type: str) -> bool:
     return media_type == JSON or media_type.endswith("+json")
 
 
-def check_content_type(content_type: str) -> None:
+def check_content_type(content_type: object) -> None:
     """Raise InvalidEvent for a content type that is malformed or can carry code."""
+    if not isinstance(content_type, str) or not _CONTENT_TYPE.fullmatch(content_type):
+        raise InvalidEvent(f"Malformed content type {content_type!r:.300}")
     if any(word in content_type.lower() for word in _REFUSED_CONTENT):
         raise InvalidEvent("Pickled data is never accepted: unpickling runs code. Use JSON.")
-    if not content_type.isascii() or "/" not in content_type or len(content_type) > 255:
-        raise InvalidEvent(f"Malformed content type {content_type!r}")
 
 
-def _from_mapping(payload: Mapping[str, Any], schema: type) -> Any:
-    """Build the event's class from keyword values, refusing names that it would ignore."""
-    names = _field_names(schema)
-    if names is not None and (unknown := sorted(set(payload) - names)):
-        raise InvalidEvent(f"unknown fields {', '.join(unknown)}; known: {', '.join(sorted(names))}")
-    return schema(**payload)
+@contextmanager
+def _named(event_type: EventType) -> Iterator[None]:
+    """Turn what encoding raises into InvalidEvent that names the event type."""
+    try:
+        yield
+    except InvalidEvent as exc:
+        raise InvalidEvent(f"{event_type}: {exc}") from None
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError) as exc:
+        raise InvalidEvent(f"{event_type} cannot be encoded: {exc}") from exc
 
 
 @cache
 def _field_names(schema: type) -> frozenset[str] | None:
+    """Return the keywords that a class takes, or None if it says itself which it refuses."""
     if issubclass(schema, msgspec.Struct):
         return frozenset(schema.__struct_fields__)
     if dataclasses.is_dataclass(schema):
         return frozenset(field.name for field in dataclasses.fields(schema) if field.init)
-    return None
+    if schema.model_config.get("extra", "ignore") != "ignore":  # type: ignore[attr-defined]
+        return None
+    names: set[str] = set()
+    for name, info in schema.model_fields.items():  # type: ignore[attr-defined]
+        names |= {name, info.alias or name}
+        if isinstance(info.validation_alias, str):
+            names.add(info.validation_alias)
+        elif info.validation_alias is not None:
+            return None
+    return frozenset(names)
 
 
 @cache
@@ -118,12 +152,28 @@ def _decode_as(body: bytes, schema: type) -> Any:
     return _decoder(schema).decode(body)
 
 
+def _tree(payload: Any) -> Any:
+    """Return a payload as mappings, sequences and the values that JSON could distort."""
+    if _is_pydantic(type(payload)):
+        return payload.model_dump()
+    return msgspec.to_builtins(payload, builtin_types=(datetime, time, Decimal))
+
+
+def _json(payload: Any) -> bytes:
+    if _is_pydantic(type(payload)):
+        # By alias, since that is the name that the class itself reads.
+        text: str = payload.model_dump_json(by_alias=True)
+        return text.encode()
+    return _encoder.encode(payload)
+
+
 def _refuse_lossy(value: object, path: str) -> None:
     """Raise InvalidEvent for values that JSON would carry without their meaning."""
     if isinstance(value, str):
         return
     if isinstance(value, Mapping):
         for name, item in value.items():
+            _refuse_lossy(name, f"a key of {path}")
             _refuse_lossy(item, f"{path}.{name}")
     elif isinstance(value, list | tuple | set | frozenset):
         for index, item in enumerate(value):
@@ -132,7 +182,7 @@ def _refuse_lossy(value: object, path: str) -> None:
         # Only a datetime is refused without a zone: a wall-clock time has a meaning of its own.
         if isinstance(value, datetime) and value.tzinfo is None:
             raise InvalidEvent(f"naive datetime at {path}; use timezone.now() or add a tzinfo")
-    elif isinstance(value, float) and not math.isfinite(value):
+    elif isinstance(value, float | Decimal) and not math.isfinite(value):
         raise InvalidEvent(f"{value} at {path} has no form in JSON")
 
 

@@ -1,7 +1,7 @@
 """Settings as typed classes, read live, so that override_settings just works."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
@@ -23,12 +23,14 @@ class OutboxSettings:
         before changing it: a key that moves to another lane could overtake itself.
     MAX_DATA_BYTES: the largest encoded event that emit() accepts, in bytes.
     NOTIFY: wake the relay after each commit (PostgreSQL); without it the relay only polls.
+    REDACT: parts of JSON keys, in any case, whose values the admin does not show.
     """
 
     SOURCE: str = ""
     LANES: int = 4
     MAX_DATA_BYTES: int = 1024 * 1024
     NOTIFY: bool = True
+    REDACT: Sequence[str] = ("password", "token", "secret", "authorization", "card", "iban")
 
     def __post_init__(self) -> None:
         if not 1 <= self.LANES <= 1024:
@@ -37,6 +39,10 @@ class OutboxSettings:
             raise ConfigurationError("OUTBOX['MAX_DATA_BYTES'] must be positive")
         if len(self.SOURCE) > 255 or "\x00" in self.SOURCE:
             raise ConfigurationError("OUTBOX['SOURCE'] must be at most 255 characters, no NUL")
+        if not isinstance(self.REDACT, list | tuple) or not all(
+            isinstance(word, str) and word for word in self.REDACT
+        ):
+            raise ConfigurationError("OUTBOX['REDACT'] must be a tuple or list of words")
 
     @property
     def source(self) -> str:

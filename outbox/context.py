@@ -33,7 +33,7 @@ class Context:
         )
 
 
-_context: ContextVar[Context] = ContextVar("outbox_context", default=Context())
+_context: ContextVar[Context] = ContextVar("outbox_context", default=Context())  # noqa: B039 - frozen
 
 
 def current_context() -> Context:

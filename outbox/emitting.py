@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -21,7 +22,7 @@ from outbox.ids import uuid7
 from outbox.lanes import lane_of
 from outbox.registry import EventType, registry
 from outbox.wakeup import wake_on_commit
-from outbox.wire import ATTRIBUTE_NAME, MAX_ATTRIBUTE, MAX_TRACE_STATE, RESERVED
+from outbox.wire import ATTRIBUTE_NAME, MAX_ATTRIBUTE, MAX_TRACE_STATE, RESERVED, flaw
 
 COPY_FROM = 100
 """From this many rows on, emit_many() uses COPY where the database has it."""
@@ -44,7 +45,9 @@ class Draft:
     causation_id: str | None = None
 
 
-def emit(event: object, payload: Any = None, *, using: str | None = None, **options: Any) -> Envelope:
+def emit(
+    event: object, payload: Any = None, *, using: str | None = None, **options: Any
+) -> Envelope:
     """Add an event to the outbox, in the running transaction.
 
     emit(OrderPlaced(order_id=42))
@@ -89,7 +92,7 @@ def write_database() -> str:
     """Return the alias of the database that holds the outbox, as the routers say."""
     from outbox.models import Message  # noqa: PLC0415 - models are not loaded when this is imported
 
-    return router.db_for_write(Message) or DEFAULT_DB_ALIAS
+    return router.db_for_write(Message)
 
 
 def _draft(event: object, payload: Any, options: dict[str, Any]) -> Draft:
@@ -104,7 +107,7 @@ def _write(drafts: Sequence[Draft], using: str | None) -> list[Envelope]:
         raise TransactionRequired(
             f"emit() needs a transaction on the database {connection.alias!r}, so that the event "
             "and your data commit together. Wrap both in transaction.atomic()"
-            + (f"(using={connection.alias!r})." if using else ".")
+            + ("." if connection.alias == DEFAULT_DB_ALIAS else f"(using={connection.alias!r}).")
         )
     if not drafts:
         return []
@@ -122,7 +125,9 @@ def _write(drafts: Sequence[Draft], using: str | None) -> list[Envelope]:
 def in_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Tell whether the caller has opened a transaction; the one around a TestCase is not his."""
     if connection.in_atomic_block:
-        return not all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+        return not all(
+            getattr(block, "_from_testcase", False) for block in connection.atomic_blocks
+        )
     return not connection.get_autocommit()
 
 
@@ -153,9 +158,12 @@ def wrap(draft: Draft, conf: OutboxSettings) -> Envelope:
 
 
 def _resolve(draft: Draft) -> tuple[EventType, Any]:
-    """Return the event type of a draft and the payload to encode."""
+    """Return the event type of a draft and its payload, an instance of its class if it has one."""
     if isinstance(draft.event, str):
-        return registry.named(draft.event, draft.version), draft.payload
+        named = registry.named(draft.event, draft.version)
+        if named.schema is not None and draft.payload is None:
+            raise InvalidEvent(f"{named}: emitted by name it needs a payload")
+        return named, codec.build(draft.payload, named)
     event_type = registry.of_class(type(draft.event))
     if draft.payload is not None or draft.version is not None:
         raise InvalidEvent(
@@ -177,8 +185,6 @@ def _encode(draft: Draft, event_type: EventType, payload: Any, conf: OutboxSetti
     elif not codec.is_json(draft.content_type):
         raise InvalidEvent(f"{event_type}: content type {draft.content_type} needs bytes")
     else:
-        if event_type.schema is not None and payload is None:
-            raise InvalidEvent(f"{event_type}: emitted by name it needs a payload")
         data = codec.encode(payload, event_type)
     if len(data) > conf.MAX_DATA_BYTES:
         raise PayloadTooLarge(
@@ -188,9 +194,7 @@ def _encode(draft: Draft, event_type: EventType, payload: Any, conf: OutboxSetti
     return data
 
 
-def _chosen(
-    given: object, declared: str | Callable[[Any], object] | None, payload: Any
-) -> object:
+def _chosen(given: object, declared: str | Callable[[Any], object] | None, payload: Any) -> object:
     """Return what the caller gave, else what the event type takes from the payload."""
     if given is not None or declared is None:
         return given
@@ -209,27 +213,21 @@ def _chosen(
 def _text(name: str, value: object, limit: int = MAX_ATTRIBUTE) -> str | None:
     if value is None:
         return None
+    if isinstance(value, Enum):
+        value = value.value
     if isinstance(value, bool) or not isinstance(value, str | int | uuid.UUID):
         raise InvalidEvent(f"{name} must be a string, a whole number or a UUID, not {value!r}")
     text = str(value)
     if not text:
         raise InvalidEvent(f"{name} is empty; leave it out for a message that has none")
-    if len(text) > limit:
-        raise InvalidEvent(f"{name} is {len(text)} characters long, at most {limit} are allowed")
-    _refuse_unstorable(name, text)
+    if problem := flaw(text, limit):
+        raise InvalidEvent(f"{name} {problem}")
     return text
 
 
-def _refuse_unstorable(name: str, text: str) -> None:
-    if "\x00" in text:
-        raise InvalidEvent(f"{name} contains a NUL character")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidEvent(f"{name} is not valid Unicode (a lone surrogate)") from None
-
-
-def _extensions(attributes: Mapping[str, str | int | bool]) -> dict[str, str | int | bool]:
+def _extensions(attributes: Any) -> dict[str, str | int | bool]:
+    if not isinstance(attributes, Mapping):
+        raise InvalidEvent(f"attributes must be a mapping, not {type(attributes).__name__}")
     for name, value in attributes.items():
         if not isinstance(name, str) or not ATTRIBUTE_NAME.fullmatch(name):
             raise InvalidEvent(
@@ -238,7 +236,8 @@ def _extensions(attributes: Mapping[str, str | int | bool]) -> dict[str, str | i
         if name in RESERVED:
             raise InvalidEvent(f"Extension attribute {name!r} is set by the outbox itself.")
         if isinstance(value, str):
-            _text(f"Extension attribute {name!r}", value)
+            if problem := flaw(value, MAX_ATTRIBUTE):
+                raise InvalidEvent(f"Extension attribute {name!r} {problem}")
         elif not isinstance(value, int) or value not in _INT32:
             raise InvalidEvent(f"Extension attribute {name!r} must be str, bool or 32-bit int.")
     return dict(attributes)
@@ -248,7 +247,7 @@ def _row(envelope: Envelope, conf: OutboxSettings) -> tuple[object, ...]:
     """Return the values of sql.COLUMNS. Without a key, messages spread over the lanes."""
     return (
         lane_of(envelope.key if envelope.key is not None else envelope.id, conf.LANES),
-        uuid.UUID(envelope.id),
+        envelope.id,
         envelope.type,
         envelope.version,
         envelope.source,
@@ -262,19 +261,26 @@ def _row(envelope: Envelope, conf: OutboxSettings) -> tuple[object, ...]:
         envelope.trace_state,
         envelope.content_type,
         envelope.data,
-        json.dumps(envelope.attributes),
+        json.dumps(envelope.attributes) if envelope.attributes else "{}",
     )
 
 
 def _insert(connection: BaseDatabaseWrapper, rows: list[tuple[object, ...]]) -> None:
     if connection.vendor != "postgresql":
-        adapt = connection.ops.adapt_datetimefield_value
-        rows = [(row[0], row[1].hex, *row[2:8], adapt(row[8]), *row[9:]) for row in rows]  # type: ignore[attr-defined, arg-type]
+        rows = [_adapted(connection, *row) for row in rows]
     size = max(1, (connection.features.max_query_params or 10**9) // len(sql.COLUMNS))
     with connection.cursor() as cursor:
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
             cursor.execute(sql.insert(len(part)), [value for row in part for value in row])
+
+
+def _adapted(
+    connection: BaseDatabaseWrapper, lane: object, message_id: object, *rest: Any
+) -> tuple[object, ...]:
+    """Return a row as Django stores it where there is no UUID and no timestamp with time zone."""
+    time = connection.ops.adapt_datetimefield_value(rest[6])
+    return (lane, str(message_id).replace("-", ""), *rest[:6], time, *rest[7:])
 
 
 def _copy(connection: BaseDatabaseWrapper, rows: list[tuple[object, ...]]) -> None:
@@ -283,7 +289,10 @@ def _copy(connection: BaseDatabaseWrapper, rows: list[tuple[object, ...]]) -> No
         raise TransactionManagementError(
             "The transaction is broken by an earlier error; leave the atomic block."
         )
-    with connection.cursor() as cursor, connection.wrap_database_errors:
-        with cursor.copy(sql.COPY) as copy:
-            for row in rows:
-                copy.write_row(row)
+    with (
+        connection.wrap_database_errors,
+        connection.cursor() as cursor,
+        cursor.copy(sql.COPY) as copy,
+    ):
+        for row in rows:
+            copy.write_row(row)

@@ -1,13 +1,13 @@
 """Everything that this project raises on purpose.
 
-    OutboxError
-    ├── ConfigurationError          (also django.core.exceptions.ImproperlyConfigured)
-    ├── EmitError
-    │   ├── TransactionRequired
-    │   └── InvalidEvent            (also ValueError)
-    │       ├── UnknownEventType
-    │       └── PayloadTooLarge
-    └── UndecodableMessage          (also ValueError)
+OutboxError
+├── ConfigurationError          (also django.core.exceptions.ImproperlyConfigured)
+├── EmitError
+│   ├── TransactionRequired
+│   └── InvalidEvent            (also ValueError)
+│       ├── UnknownEventType
+│       └── PayloadTooLarge
+└── UndecodableMessage          (also ValueError)
 """
 
 from django.core.exceptions import ImproperlyConfigured

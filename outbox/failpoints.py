@@ -32,7 +32,8 @@ def _killer(spec: str) -> Callable[[str], None]:
     target, _, count = spec.partition(":")
     if target not in FAILPOINTS:
         raise ValueError(f"{VARIABLE}: unknown failpoint {target!r}; known: {sorted(FAILPOINTS)}")
-    remaining = int(count or 1)
+    if not (count or "1").isdecimal() or (remaining := int(count or 1)) < 1:
+        raise ValueError(f"{VARIABLE}: {count!r} is not a number of passes, from 1 on")
 
     def hit(name: str) -> None:
         nonlocal remaining
@@ -44,6 +45,4 @@ def _killer(spec: str) -> Callable[[str], None]:
     return hit
 
 
-hit: Callable[[str], None] = (
-    _killer(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else _nothing
-)
+hit: Callable[[str], None] = _killer(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else _nothing

@@ -18,7 +18,7 @@ class TransactionIdField(models.BigIntegerField):
         return None if value is None else int(value)  # psycopg returns xid8 as text
 
 
-class SnapshotField(models.TextField):
+class SnapshotField(models.TextField):  # type: ignore[type-arg]
     """A set of transaction ids (pg_snapshot) on PostgreSQL, text elsewhere."""
 
     description = "Snapshot"

@@ -1,13 +1,17 @@
 """Models that record events and emit them when they are saved."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from django.db import models, router, transaction
 
 from outbox.emitting import Draft, emit_many
+from outbox.envelope import Envelope
+from outbox.exceptions import ConfigurationError
 
 
 class EmitsEvents:
@@ -24,27 +28,36 @@ class EmitsEvents:
     delete(), such as QuerySet.update() and bulk_create(), emits nothing: use emit_many() there.
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        mro = cls.__mro__
+        if models.Model in mro and mro.index(models.Model) < mro.index(EmitsEvents):
+            raise ConfigurationError(
+                f"{cls.__module__}.{cls.__qualname__}: EmitsEvents must stand to the left of "
+                "models.Model, whose save() would emit nothing."
+            )
+
     def record(self, event: object, payload: Any = None, **options: Any) -> None:
         """Remember an event until this instance is saved or deleted.
 
-        Takes what emit() takes. A function of no arguments is called when the row has been
-        written, which is when a new instance knows its primary key.
+        Takes what emit() takes. A function of no arguments is called for the event when the row
+        has been written, which is when a new instance knows its primary key; or right before it
+        is deleted, while the instance still knows it.
         """
-        self._recorded.append((event, payload, options))
+        self._recorded.append(Draft(event=event, payload=payload, **options))
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         # Positional arguments of save(): force_insert, force_update, using, update_fields.
         using = kwargs.get("using") or (args[2] if len(args) > 2 else None)
-        self._write_and_emit(using, lambda: super(EmitsEvents, self).save(*args, **kwargs))  # type: ignore[misc]
+        with self._emitting(using):
+            super().save(*args, **kwargs)  # type: ignore[misc]
 
     save.alters_data = True  # type: ignore[attr-defined]
 
     def delete(self, *args: Any, **kwargs: Any) -> Any:
         using = kwargs.get("using") or (args[0] if args else None)
-        return self._write_and_emit(
-            using,
-            lambda: super(EmitsEvents, self).delete(*args, **kwargs),  # type: ignore[misc]
-        )
+        with self._emitting(using, deleting=True):
+            return super().delete(*args, **kwargs)  # type: ignore[misc]
 
     delete.alters_data = True  # type: ignore[attr-defined]
 
@@ -58,58 +71,64 @@ class EmitsEvents:
         }
 
     @property
-    def _recorded(self) -> list[tuple[object, Any, dict[str, Any]]]:
+    def _recorded(self) -> list[Draft]:
         # Not set in __init__: instances also come from from_db(), copies and unpickling.
-        recorded: list[tuple[object, Any, dict[str, Any]]] = self.__dict__.setdefault(
-            "_recorded_events", []
-        )
+        recorded: list[Draft] = self.__dict__.setdefault("_recorded_events", [])
         return recorded
 
-    def _write_and_emit(self, using: str | None, write: Callable[[], Any]) -> Any:
+    @contextmanager
+    def _emitting(self, using: str | None, *, deleting: bool = False) -> Iterator[None]:
+        """Emit what is recorded, in one transaction with what the block writes."""
         assert isinstance(self, models.Model)
         using = using or router.db_for_write(type(self), instance=self)
         self._return_rolled_back(using)
         # Always a transaction, since signal handlers may record while the row is written; a
         # savepoint only where something could have to be undone.
         with transaction.atomic(using=using, savepoint=bool(self._recorded)):
-            result = write()
-            if not self._recorded:
-                return result
-            drafts = [self._draft(*entry) for entry in self._recorded]
-            emit_many(drafts, using=using)
-            self._await_commit(using)
-        return result
-
-    @staticmethod
-    def _draft(event: object, payload: Any, options: dict[str, Any]) -> Draft:
-        if inspect.isroutine(event) or isinstance(event, partial):
-            event = event()
-        return Draft(event=event, payload=payload, **options)
+            drafts = [_called(draft) for draft in self._recorded] if deleting else []
+            yield
+            drafts += [_called(draft) for draft in self._recorded[len(drafts) :]]
+            if drafts:
+                self._await_commit(using, emit_many(drafts, using=using))
 
     # Between emit and commit the events belong to the transaction. Django drops the commit
     # hooks of a transaction or savepoint that rolls back: if ours has neither run nor is still
-    # registered, the events were not emitted after all.
+    # registered, the events were not emitted after all. Unless another hook failed: that ends
+    # the running of hooks. So the log has the last word.
 
-    def _await_commit(self, using: str) -> None:
+    def _await_commit(self, using: str, messages: list[Envelope]) -> None:
         emitted, self.__dict__["_recorded_events"] = self._recorded, []
         waiting = self.__dict__.setdefault("_emitted_events", [])
 
         def committed() -> None:
             waiting.remove(entry)
 
-        entry = (using, committed, emitted)
+        entry = (using, committed, emitted, messages[0].id)
         waiting.append(entry)
-        connection = transaction.get_connection(using)
-        if connection.in_atomic_block:
-            transaction.on_commit(committed, using=using)
+        transaction.on_commit(committed, using=using)
 
     def _return_rolled_back(self, using: str) -> None:
         waiting = self.__dict__.get("_emitted_events")
         if not waiting:
             return
         hooks = [entry[1] for entry in transaction.get_connection(using).run_on_commit]
+        returned: list[Draft] = []
         for entry in list(waiting):
-            alias, committed, emitted = entry
+            alias, committed, emitted, message_id = entry
             if alias == using and committed not in hooks:
                 waiting.remove(entry)
-                self.__dict__["_recorded_events"] = [*emitted, *self._recorded]
+                if not _is_in_log(message_id, using):
+                    returned += emitted
+        self.__dict__["_recorded_events"] = [*returned, *self._recorded]
+
+
+def _called(draft: Draft) -> Draft:
+    if inspect.isroutine(draft.event) or isinstance(draft.event, partial):
+        return replace(draft, event=draft.event())
+    return draft
+
+
+def _is_in_log(message_id: str, using: str) -> bool:
+    from outbox.models import Message  # noqa: PLC0415 - models are not loaded when this is imported
+
+    return Message.objects.using(using).filter(message_id=message_id).exists()

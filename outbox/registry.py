@@ -1,9 +1,12 @@
 """The event types that this service knows: what may be emitted and how it is decoded."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+import msgspec
 
 from outbox.exceptions import ConfigurationError, InvalidEvent, UnknownEventType
 
@@ -12,6 +15,7 @@ C = TypeVar("C", bound=type)
 # Words of an AMQP routing key; also valid in a CloudEvents type.
 _TYPE_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 MAX_NAME = 255
+MAX_VERSION = 999_999_999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +41,15 @@ class EventType:
                     f"Malformed event {what} {value!r}: use words of letters, digits, '-' and '_' "
                     f"joined by dots, such as 'shop.order.placed', at most {MAX_NAME} characters."
                 )
-        if self.version < 1:
-            raise ConfigurationError(f"{self.name}: version must be 1 or more, not {self.version}")
+        if type(self.version) is not int or not 1 <= self.version <= MAX_VERSION:
+            raise ConfigurationError(
+                f"{self.name}: version must be a whole number from 1 on, not {self.version!r}"
+            )
+        if self.schema is not None and not _is_payload_class(self.schema):
+            raise ConfigurationError(
+                f"{self.name}: {self.schema!r} is not a dataclass, msgspec.Struct or pydantic "
+                "model. (Write @outbox.event above @dataclass.)"
+            )
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
@@ -49,6 +60,15 @@ def is_type_name(name: object) -> bool:
     return isinstance(name, str) and len(name) <= MAX_NAME and bool(_TYPE_NAME.fullmatch(name))
 
 
+def _is_payload_class(cls: object) -> bool:
+    """Tell whether the codec can check a class, without importing pydantic."""
+    return isinstance(cls, type) and (
+        dataclasses.is_dataclass(cls)
+        or issubclass(cls, msgspec.Struct)
+        or hasattr(cls, "__pydantic_validator__")
+    )
+
+
 class Registry:
     """Event types by class, and by name and version."""
 
@@ -57,7 +77,11 @@ class Registry:
         self._by_name: dict[str, dict[int, EventType]] = {}
 
     def add(self, event_type: EventType) -> EventType:
-        """Register an event type; raise ConfigurationError if the name and version are taken."""
+        """Register an event type.
+
+        Raises ConfigurationError if the name and version are taken, or the class stands for
+        another event already.
+        """
         versions = self._by_name.setdefault(event_type.name, {})
         taken = versions.get(event_type.version)
         if taken is not None and not _same_definition(taken, event_type):
@@ -65,9 +89,15 @@ class Registry:
                 f"{event_type} is registered twice, for {taken.schema!r} and "
                 f"{event_type.schema!r}. Give one of them another name or version."
             )
-        versions[event_type.version] = event_type
         if event_type.schema is not None:
+            known = self._by_class.setdefault(event_type.schema, event_type)
+            if (known.name, known.version) != (event_type.name, event_type.version):
+                raise ConfigurationError(
+                    f"{event_type.schema!r} is registered as {known} and as {event_type}. An "
+                    "event object must say which it is: make a class for each."
+                )
             self._by_class[event_type.schema] = event_type
+        versions[event_type.version] = event_type
         return event_type
 
     def remove(self, event_type: EventType) -> None:
@@ -123,12 +153,17 @@ class Registry:
 
 def _same_definition(one: EventType, other: EventType) -> bool:
     """Tell whether both come from one definition, which a reloaded module runs again."""
-    if one.schema is None or other.schema is None:
-        return one == other
-    return (one.schema.__module__, one.schema.__qualname__) == (
-        other.schema.__module__,
-        other.schema.__qualname__,
-    )
+    if one.schema is not None and other.schema is not None:
+        return _origin(one.schema) == _origin(other.schema)
+    return [_origin(each) for each in (one.schema, one.key, one.subject, one.topic)] == [
+        _origin(each) for each in (other.schema, other.key, other.subject, other.topic)
+    ]
+
+
+def _origin(value: object) -> object:
+    """Return where a class or function was defined; any other value is what it is."""
+    name = getattr(value, "__qualname__", None)
+    return value if name is None else (getattr(value, "__module__", None), name)
 
 
 registry = Registry()
@@ -152,9 +187,7 @@ def event(
 
     def register_class(cls: C) -> C:
         registry.add(
-            EventType(
-                name=name, version=version, schema=cls, key=key, subject=subject, topic=topic
-            )
+            EventType(name=name, version=version, schema=cls, key=key, subject=subject, topic=topic)
         )
         return cls
 

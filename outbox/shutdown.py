@@ -6,8 +6,8 @@ import select
 import signal
 import socket
 import sys
-import threading
 from types import FrameType
+from typing import Any, Self
 
 
 class Shutdown:
@@ -17,24 +17,26 @@ class Shutdown:
     """
 
     def __init__(self) -> None:
-        self._requested = threading.Event()
+        # A plain flag: a lock could be held by the code that a signal interrupts.
+        self._requested = False
+        self._previous: dict[int, Any] = {}
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
 
     @property
     def requested(self) -> bool:
-        return self._requested.is_set()
+        return self._requested
 
     def install(self) -> None:
-        """Handle SIGTERM and SIGINT; call from the main thread."""
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
+        """Handle SIGTERM and SIGINT until close(); call from the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._on_signal)
 
     def request(self) -> None:
         """Ask for an orderly end; wakes whoever is in wait()."""
-        self._requested.set()
-        with contextlib.suppress(BlockingIOError):
+        self._requested = True
+        with contextlib.suppress(OSError):  # full or closed: nobody is left to be woken
             self._writer.send(b"\0")
 
     def wait(self, seconds: float, *sources: int) -> bool:
@@ -47,7 +49,17 @@ class Shutdown:
         readable, _, _ = select.select([self._reader, *sources], [], [], max(0.0, seconds))
         return any(source in readable for source in sources)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
+        """Give the signals back to who handled them before."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        self._previous.clear()
         self._reader.close()
         self._writer.close()
 

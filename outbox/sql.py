@@ -1,5 +1,7 @@
 """Every statement that the producer runs. Values are parameters, names are fixed here."""
 
+from functools import lru_cache
+
 TABLE = "django_outbox_message"
 
 # transaction_id and position are left to their defaults, in that order of evaluation.
@@ -35,6 +37,7 @@ COPY = f'COPY "{TABLE}" ({_NAMES}) FROM STDIN'
 NOTIFY = "SELECT pg_notify(%s, '')"
 
 
+@lru_cache(maxsize=128)
 def insert(rows: int) -> str:
     """Return the statement that inserts this many messages."""
     return INSERT + ", ".join([_ROW] * rows)

@@ -106,9 +106,12 @@ class _LineHandler(logging.Handler):
         )
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record)
-        self._stream.write(f"\r\x1b[K{text}\n{self._line}" if self._live else f"{text}\n")
-        self._stream.flush()
+        try:
+            text = self.format(record)
+            self._stream.write(f"\r\x1b[K{text}\n{self._line}" if self._live else f"{text}\n")
+            self._stream.flush()
+        except Exception:
+            self.handleError(record)  # as every handler does: what cannot be told must go on
 
     def draw(self, line: str) -> None:
         with self.lock or threading.RLock():

@@ -19,6 +19,9 @@ _READ_PREFIXES = (PREFIX, "cloudevents:", "cloudevents_")
 ATTRIBUTE_NAME = re.compile(r"[a-z0-9]{1,20}")
 MAX_ATTRIBUTE = 255
 MAX_TRACE_STATE = 1024
+# What a CloudEvents string must not contain: controls, surrogates, noncharacters.
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_INT64 = range(-(2**63), 2**63)
 
 # Envelope field -> CloudEvents attribute, for optional strings.
 _OPTIONAL = {
@@ -68,12 +71,14 @@ def from_message(
     required = {name: _required(attributes, name) for name in ("id", "source", "type")}
     time = attributes.pop("time", None)
     version = attributes.pop("dataversion", "1")
-    optional = {field: attributes.pop(name, None) for field, name in _OPTIONAL.items()}
+    declared_content = attributes.pop("datacontenttype", "")
+    # None of them may be empty; an empty one says as little as a missing one.
+    optional = {field: attributes.pop(name, "") or None for field, name in _OPTIONAL.items()}
     return Envelope(
         **required,
-        **optional,
+        **optional,  # type: ignore[arg-type]
         data=body,
-        content_type=content_type or JSON,
+        content_type=_text("datacontenttype", content_type or declared_content or JSON),
         version=_parse_version(version),
         topic=topic,
         time=_parse_time(time) if time is not None else None,
@@ -88,6 +93,15 @@ def canonical(value: str | int | bool) -> str:
     return str(value)
 
 
+def flaw(text: str, limit: int) -> str | None:
+    """Return what keeps `text` from being the value of an attribute, or None."""
+    if len(text) > limit:
+        return f"is {len(text):,} characters long, at most {limit:,} are allowed"
+    if found := _FORBIDDEN.search(text):
+        return f"contains the character U+{ord(found[0]):04X}, which CloudEvents does not allow"
+    return None
+
+
 @lru_cache(maxsize=1024)
 def format_time(time: datetime) -> str:
     """Return a UTC timestamp in RFC 3339."""
@@ -97,6 +111,8 @@ def format_time(time: datetime) -> str:
 def _attributes(headers: Mapping[str, object]) -> dict[str, str]:
     attributes: dict[str, str] = {}
     for header, value in headers.items():
+        if not isinstance(header, str):
+            continue
         lowered = header.lower()
         prefix = next((p for p in _READ_PREFIXES if lowered.startswith(p)), None)
         if prefix is None:
@@ -104,12 +120,14 @@ def _attributes(headers: Mapping[str, object]) -> dict[str, str]:
         name = lowered[len(prefix) :]
         if not ATTRIBUTE_NAME.fullmatch(name):
             raise UndecodableMessage(f"{name[:40]!r} is not a CloudEvents attribute name")
-        attributes[name] = _text(name, value)
+        text = _text(name, value)
+        if attributes.setdefault(name, text) != text:
+            raise UndecodableMessage(f"attribute {name} is given twice, with different values")
     return attributes
 
 
 def _text(name: str, value: object) -> str:
-    if isinstance(value, bool | int):
+    if isinstance(value, int) and value in _INT64:
         value = canonical(value)
     elif isinstance(value, datetime):
         value = format_time(value if value.tzinfo else value.replace(tzinfo=UTC))
@@ -120,15 +138,8 @@ def _text(name: str, value: object) -> str:
             raise UndecodableMessage(f"attribute {name} is not UTF-8") from None
     if not isinstance(value, str):
         raise UndecodableMessage(f"attribute {name} is a {type(value).__name__}, not a string")
-    limit = MAX_TRACE_STATE if name == "tracestate" else MAX_ATTRIBUTE
-    if len(value) > limit:
-        raise UndecodableMessage(f"attribute {name} is longer than {limit} characters")
-    if "\x00" in value:
-        raise UndecodableMessage(f"attribute {name} contains a NUL character")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise UndecodableMessage(f"attribute {name} is not valid Unicode") from None
+    if problem := flaw(value, MAX_TRACE_STATE if name == "tracestate" else MAX_ATTRIBUTE):
+        raise UndecodableMessage(f"attribute {name} {problem}")
     return value
 
 
@@ -153,7 +164,7 @@ def _parse_time(value: str) -> datetime:
         except (OverflowError, ValueError, OSError):
             raise UndecodableMessage(f"attribute time is out of range: {value[:40]!r}") from None
     try:
-        time = datetime.fromisoformat(value)
+        time = datetime.fromisoformat(value.upper())
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise UndecodableMessage(f"attribute time is not RFC 3339: {value[:40]!r}") from None

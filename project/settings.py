@@ -40,6 +40,7 @@ INSTALLED_APPS = [
     "project.shop",
     "project.billing",
     "project.shipping",
+    "project.demo",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -54,7 +54,7 @@ class Doorbell:
         try:
             if not self._shutdown.wait(seconds, raw.fileno()):
                 return False
-            return any([True for _ in raw.notifies(timeout=0)])
+            return bool(list(raw.notifies(timeout=0)))
         except Exception as exc:  # psycopg's own errors are not wrapped on a raw connection
             self.close()
             self._lost(exc)

@@ -1,9 +1,9 @@
 """What stops a relay.
 
-    outbox.OutboxError
-    └── RelayError
-        ├── StaleCursor
-        └── MovedDatabase
+outbox.OutboxError
+└── RelayError
+    ├── StaleCursor
+    └── MovedDatabase
 """
 
 from outbox.exceptions import OutboxError

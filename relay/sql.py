@@ -7,7 +7,7 @@ CHECKPOINT_TABLE = "django_relay_checkpoint"
 _ENVELOPE = (
     "source, type, data, content_type, version, topic, subject, key, time, "
     "correlation_id, causation_id, trace_parent, trace_state, attributes"
-)
+)  # after message_id
 
 _NEWEST = f"""
     SELECT * FROM {CHECKPOINT_TABLE}
@@ -41,8 +41,8 @@ CHECKPOINT_COLUMNS = (
 
 # The only row that a relay writes for a page.
 CHECKPOINT = (
-    f'INSERT INTO {CHECKPOINT_TABLE} ({", ".join(CHECKPOINT_COLUMNS)}) '
-    f'VALUES ({", ".join(["%s"] * len(CHECKPOINT_COLUMNS))})'
+    f"INSERT INTO {CHECKPOINT_TABLE} ({', '.join(CHECKPOINT_COLUMNS)}) "
+    f"VALUES ({', '.join(['%s'] * len(CHECKPOINT_COLUMNS))})"
 )
 
 # --- PostgreSQL ---------------------------------------------------------------------------
@@ -138,3 +138,87 @@ WHERE m.lane = %(lane)s AND m.position > %(after)s ORDER BY m.position LIMIT %(l
 """
 
 SQLITE_SEQUENCE = f"SELECT coalesce(max(position), 0) FROM {MESSAGE}"
+
+# --- Admin and reports: what the checkpoints say about messages; reads only ---------------
+
+# Whether a relay had published a message by checkpoint c. Once true, it is true for every later
+# checkpoint of the chain.
+PG_COVERS = """
+(pg_visible_in_snapshot({transaction_id}, c.floor)
+ OR (pg_visible_in_snapshot({transaction_id}, c.ceiling)
+     AND (c.complete OR {position} <= c.position)))
+"""
+SQLITE_COVERS = "({position} <= c.position)"
+
+# Whether a relay that started from "now" has left a message behind: c is the first of its chain.
+PG_SKIPS = "pg_visible_in_snapshot({transaction_id}, c.floor)"
+SQLITE_SKIPS = "({position} < c.first_position)"
+
+# The state of one message: two index lookups for each relay.
+STATE = f"""
+CASE WHEN NOT coalesce((
+        SELECT {{covers}} FROM {CHECKPOINT_TABLE} AS c
+        WHERE c.relay = %s AND c.lane = {{lane}} ORDER BY c.previous DESC LIMIT 1), false)
+     THEN 'pending'
+     WHEN coalesce((
+        SELECT {{skips}} FROM {CHECKPOINT_TABLE} AS c
+        WHERE c.relay = %s AND c.lane = {{lane}} AND c.previous = 0), false)
+     THEN 'skipped'
+     ELSE 'published' END
+"""
+
+# The names of all relays that ever published, by hopping from one to the next on the index of the
+# chain: the cost is that of the names, not of the checkpoints.
+_NAMES = f"""
+names (relay) AS (
+    SELECT min(relay) FROM {CHECKPOINT_TABLE}
+    UNION ALL
+    SELECT (SELECT min(c.relay) FROM {CHECKPOINT_TABLE} AS c WHERE c.relay > names.relay)
+    FROM names WHERE names.relay IS NOT NULL
+)
+"""
+
+# The newest checkpoint of every relay and lane, found in the same way.
+CURSORS = f"""
+WITH RECURSIVE {_NAMES}, chains (relay, lane) AS (
+    SELECT relay, (SELECT min(c.lane) FROM {CHECKPOINT_TABLE} AS c WHERE c.relay = names.relay)
+    FROM names WHERE relay IS NOT NULL
+    UNION ALL
+    SELECT relay, (SELECT min(c.lane) FROM {CHECKPOINT_TABLE} AS c
+                   WHERE c.relay = chains.relay AND c.lane > chains.lane)
+    FROM chains WHERE lane IS NOT NULL
+)
+SELECT newest.* FROM chains
+JOIN {CHECKPOINT_TABLE} AS newest ON newest.id = (
+    SELECT c.id FROM {CHECKPOINT_TABLE} AS c
+    WHERE c.relay = chains.relay AND c.lane = chains.lane ORDER BY c.previous DESC LIMIT 1)
+ORDER BY newest.relay, newest.lane
+"""
+
+# For every relay, the first checkpoint that covers a message: a binary search along the chain,
+# over the values of `previous`, by one index lookup a step. `high` always covers; nothing below
+# `low` does. It takes about log2(newest id) steps, whatever the number of checkpoints.
+COVERING = f"""
+WITH RECURSIVE {_NAMES}, search (relay, low, high) AS (
+    SELECT c.relay, CAST(0 AS bigint), c.previous FROM names
+    JOIN {CHECKPOINT_TABLE} AS c ON c.id = (
+        SELECT p.id FROM {CHECKPOINT_TABLE} AS p
+        WHERE p.relay = names.relay AND p.lane = %(lane)s ORDER BY p.previous DESC LIMIT 1)
+    WHERE {{covers}}
+    UNION ALL
+    SELECT search.relay,
+           CASE WHEN c.id IS NULL THEN (low + high) / 2 + 1 ELSE low END,
+           coalesce(c.previous, high)
+    FROM search LEFT JOIN {CHECKPOINT_TABLE} AS c ON {{covers}} AND c.id = (
+        SELECT p.id FROM {CHECKPOINT_TABLE} AS p
+        WHERE p.relay = search.relay AND p.lane = %(lane)s
+          AND p.previous BETWEEN search.low AND (search.low + search.high) / 2
+        ORDER BY p.previous DESC LIMIT 1)
+    WHERE low < high
+)
+SELECT c.*, {{skips}} AS skips FROM search
+JOIN {CHECKPOINT_TABLE} AS c
+  ON c.relay = search.relay AND c.lane = %(lane)s AND c.previous = search.high
+WHERE search.low >= search.high
+ORDER BY c.relay
+"""

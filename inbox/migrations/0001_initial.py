@@ -5,55 +5,105 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='DeadLetter',
+            name="DeadLetter",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('group', models.CharField(max_length=100, verbose_name='group')),
-                ('handler', models.CharField(blank=True, max_length=100, verbose_name='handler')),
-                ('reason', models.CharField(choices=[('undecodable', 'not a CloudEvent'), ('unknown_type', 'no handler for its type'), ('unknown_version', 'no handler for its version'), ('invalid_data', 'data does not fit its event type')], max_length=30, verbose_name='reason')),
-                ('error', models.TextField(verbose_name='error')),
-                ('source', models.CharField(blank=True, max_length=255, verbose_name='source')),
-                ('message_id', models.CharField(blank=True, max_length=255, verbose_name='message id')),
-                ('type', models.CharField(blank=True, max_length=255, verbose_name='type')),
-                ('topic', models.CharField(blank=True, max_length=255, verbose_name='topic')),
-                ('content_type', models.CharField(blank=True, max_length=255, verbose_name='content type')),
-                ('headers', models.TextField(help_text='JSON, as received', verbose_name='headers')),
-                ('body', models.BinaryField(verbose_name='body')),
-                ('digest', models.CharField(max_length=64, verbose_name='digest')),
-                ('received', models.DateTimeField(default=django.utils.timezone.now, verbose_name='received')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("group", models.CharField(max_length=100, verbose_name="group")),
+                ("handler", models.CharField(blank=True, max_length=100, verbose_name="handler")),
+                (
+                    "reason",
+                    models.CharField(
+                        choices=[
+                            ("undecodable", "not a CloudEvent"),
+                            ("unknown_type", "no handler for its type"),
+                            ("unknown_version", "no handler for its version"),
+                            ("invalid_data", "data does not fit its event type"),
+                        ],
+                        max_length=30,
+                        verbose_name="reason",
+                    ),
+                ),
+                ("error", models.TextField(verbose_name="error")),
+                ("source", models.CharField(blank=True, max_length=255, verbose_name="source")),
+                (
+                    "message_id",
+                    models.CharField(blank=True, max_length=255, verbose_name="message id"),
+                ),
+                ("type", models.CharField(blank=True, max_length=255, verbose_name="type")),
+                ("topic", models.CharField(blank=True, max_length=255, verbose_name="topic")),
+                (
+                    "content_type",
+                    models.CharField(blank=True, max_length=255, verbose_name="content type"),
+                ),
+                (
+                    "headers",
+                    models.TextField(help_text="JSON, as received", verbose_name="headers"),
+                ),
+                ("body", models.BinaryField(verbose_name="body")),
+                ("digest", models.CharField(max_length=64, verbose_name="digest")),
+                (
+                    "received",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now, verbose_name="received"
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'dead letter',
-                'verbose_name_plural': 'dead letters',
-                'default_permissions': ('view',),
-                'indexes': [models.Index(fields=['message_id'], name='inbox_dead_message')],
-                'constraints': [models.UniqueConstraint(fields=('digest', 'group', 'handler'), name='inbox_dead_once')],
+                "verbose_name": "dead letter",
+                "verbose_name_plural": "dead letters",
+                "default_permissions": ("view",),
+                "indexes": [models.Index(fields=["message_id"], name="inbox_dead_message")],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("digest", "group", "handler"), name="inbox_dead_once"
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Receipt',
+            name="Receipt",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('handler', models.CharField(max_length=100, verbose_name='handler')),
-                ('source', models.CharField(max_length=255, verbose_name='source')),
-                ('message_id', models.CharField(max_length=255, verbose_name='message id')),
-                ('type', models.CharField(max_length=255, verbose_name='type')),
-                ('correlation_id', models.CharField(max_length=255, null=True, verbose_name='correlation id')),
-                ('processed', models.DateTimeField(default=django.utils.timezone.now, verbose_name='processed')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("handler", models.CharField(max_length=100, verbose_name="handler")),
+                ("source", models.CharField(max_length=255, verbose_name="source")),
+                ("message_id", models.CharField(max_length=255, verbose_name="message id")),
+                ("type", models.CharField(max_length=255, verbose_name="type")),
+                (
+                    "correlation_id",
+                    models.CharField(max_length=255, null=True, verbose_name="correlation id"),
+                ),
+                (
+                    "processed",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now, verbose_name="processed"
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'receipt',
-                'verbose_name_plural': 'receipts',
-                'default_permissions': ('view',),
-                'constraints': [models.UniqueConstraint(fields=('message_id', 'handler', 'source'), name='inbox_once')],
+                "verbose_name": "receipt",
+                "verbose_name_plural": "receipts",
+                "default_permissions": ("view",),
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("message_id", "handler", "source"), name="inbox_once"
+                    )
+                ],
             },
         ),
     ]

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import tempfile
 import threading
+import time
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -103,7 +104,6 @@ class Server:
         unfinished.rename(self.data)
 
     def _launch(self) -> None:
-        self._forget_stale_pid()
         account.let_reach(self.data)
         settings = {
             "listen_addresses": "",
@@ -113,11 +113,21 @@ class Server:
         options = " ".join(f"-c {shlex.quote(f'{k}={v}')}" for k, v in settings.items())
         log = self.data / "log"
         start = ("-w", "-t", str(PATIENCE), "-l", str(log), "-o", options, "start")
-        try:
-            _run("pg_ctl", "-D", str(self.data), *start)
-        except EmbeddedServerError as error:
-            tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-            raise EmbeddedServerError(f"{error}\nThe end of {log}:\n{tail}") from None
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            self._forget_stale_pid()
+            known = log.stat().st_size if log.exists() else 0
+            try:
+                _run("pg_ctl", "-D", str(self.data), *start)
+            except EmbeddedServerError as error:
+                said = log.read_bytes()[known:].decode(errors="replace").strip()
+                # A killed server and its children need a moment to be gone.
+                dying = "shared memory block" in said or "already exists" in said
+                if not dying or time.monotonic() > deadline:
+                    raise EmbeddedServerError(f"{error}\n{log} says:\n{said}") from None
+                time.sleep(0.1)
+            else:
+                return
 
     def _make_sockets(self) -> Path:
         if len(os.fsencode(self.data / f".s.PGSQL.{PORT}")) <= LONGEST_SOCKET:
@@ -128,17 +138,19 @@ class Server:
         return sockets
 
     def _forget_stale_pid(self) -> None:
-        """Remove the pid file of a server that died, if its pid belongs to another program now.
+        """Remove the pid file of a server that died, if its pid is not a living server's.
 
-        PostgreSQL does so by itself unless it finds a process with that pid, as it does after the
-        restart of a container, where the same few pids come up every time.
+        PostgreSQL does so by itself unless it finds a process with that pid. In a container it may:
+        the same few pids come up after every restart, and perhaps nobody reaps a dead server.
         """
         file = self.data / "postmaster.pid"
         try:
-            name = Path(f"/proc/{int(file.read_text().split()[0])}/comm").read_text().strip()
-        except (FileNotFoundError, IndexError, ValueError):
+            stat = Path(f"/proc/{int(file.read_text().split()[0])}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError, IndexError, ValueError):
             return
-        if name != "postgres":
+        # 1234 (name) state …
+        name, _, rest = stat.partition("(")[2].rpartition(") ")
+        if name != "postgres" or rest.startswith("Z"):
             file.unlink()
 
 

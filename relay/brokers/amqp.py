@@ -5,19 +5,17 @@ kombu gives the connection and the topology, py-amqp the events of confirm mode.
 """
 
 import logging
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
-from urllib.parse import urlsplit
 
 from amqp.basic_message import Message
 from amqp.exceptions import AMQPError
 from django.core.checks import CheckMessage, Error, Warning
 from kombu import Connection, Exchange
 
-from outbox import wire
+from outbox import amqp, wire
 from outbox.conf import parse
 from outbox.envelope import Envelope
 from outbox.exceptions import ConfigurationError
@@ -27,7 +25,6 @@ from relay.brokers.confirms import ConfirmWindow
 logger = logging.getLogger("relay")
 
 PERSISTENT = 2
-SCHEMES = ("amqp", "amqps", "pyamqp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,17 +79,12 @@ class AMQPBroker(Broker):
 
     @classmethod
     def from_settings(cls, url: str, options: Mapping[str, Any], *, using: str) -> Self:
-        if urlsplit(url).scheme not in SCHEMES:
-            raise ConfigurationError(
-                f"AMQPBroker needs a URL such as 'amqp://user:password@host:5672/vhost', "
-                f"with the scheme {' or '.join(SCHEMES[:2])}"
-            )
+        amqp.check_url(url)
         return cls(url, parse(AMQPOptions, options, "OPTIONS"))
 
     @property
     def address(self) -> str:
-        parts = urlsplit(self._url)
-        return f"{parts.scheme}://{parts.hostname}:{parts.port or 5672}{parts.path}"
+        return amqp.address(self._url)
 
     def publish(self, page: Sequence[Envelope]) -> list[Outcome]:
         # The deadline is monotonic and for the page as a whole, so that a broker that accepts
@@ -127,7 +119,7 @@ class AMQPBroker(Broker):
                     mandatory=mandatory,
                 )
                 if self._blocked:
-                    raise BrokerBlocked(f"connection.blocked: {self._blocked}")
+                    raise ConfirmTimeout(f"connection.blocked: {self._blocked}")
             if window.done:
                 break
             remaining = deadline - time.monotonic()
@@ -136,9 +128,12 @@ class AMQPBroker(Broker):
                     f"{window.in_flight} messages not confirmed within "
                     f"{self._options.CONFIRM_TIMEOUT:g} s"
                 )
-            drain(timeout=remaining)
+            try:
+                drain(timeout=remaining)
+            except TimeoutError:
+                continue  # the deadline above says it in words
             if self._blocked:
-                raise BrokerBlocked(f"connection.blocked: {self._blocked}")
+                raise ConfirmTimeout(f"connection.blocked: {self._blocked}")
 
     def keep_alive(self) -> None:
         if self._connection is not None and not self._alive():
@@ -150,9 +145,7 @@ class AMQPBroker(Broker):
         if connection is None:
             return
         try:
-            # collect() drops the socket; an orderly close would wait for an answer that a
-            # broken connection never gives.
-            connection.collect(socket_timeout=1)
+            amqp.drop(connection)
         except (AMQPError, OSError):
             logger.debug("Error while dropping the broker connection", exc_info=True)
 
@@ -161,22 +154,17 @@ class AMQPBroker(Broker):
             return self._channel
         self.close()
         options = self._options
-        connection = Connection(
+        self._connection = connection = amqp.connect(
             self._url,
-            heartbeat=options.HEARTBEAT,
+            name="django-outbox-inbox relay",
             connect_timeout=options.CONNECT_TIMEOUT,
-            ssl=dict(options.SSL) if options.SSL is not None else self._url.startswith("amqps"),
-            transport_options={
-                "read_timeout": options.SOCKET_TIMEOUT,
-                "write_timeout": options.SOCKET_TIMEOUT,
-                "on_blocked": self._on_blocked,
-                "on_unblocked": self._on_unblocked,
-                "client_properties": {"connection_name": "django-outbox-inbox relay"},
-            },
+            socket_timeout=options.SOCKET_TIMEOUT,
+            heartbeat=options.HEARTBEAT,
+            ssl=options.SSL,
+            on_blocked=self._on_blocked,
+            on_unblocked=self._on_unblocked,
         )
-        self._connection = connection
-        connection.connect()
-        channel = connection.channel()
+        channel: Any = connection.channel()  # py-amqp's, beneath kombu's types
         Exchange(options.EXCHANGE, type="topic", durable=True)(channel).declare()
         channel.confirm_select()
         channel.events["basic_ack"].add(self._on_ack)
@@ -239,11 +227,7 @@ class AMQPBroker(Broker):
 
 
 class ConfirmTimeout(OSError):
-    """The broker did not confirm in time."""
-
-
-class BrokerBlocked(OSError):
-    """The broker told its publishers to stop."""
+    """The broker did not confirm in time, or told its publishers to stop."""
 
 
 def message(envelope: Envelope) -> Message:
@@ -258,6 +242,4 @@ def message(envelope: Envelope) -> Message:
 
 
 def _describe(exc: Exception) -> str:
-    if isinstance(exc, socket.timeout) and not isinstance(exc, ConfirmTimeout):
-        return f"timed out: {exc}"
-    return f"{type(exc).__name__}: {exc}"
+    return str(exc) if isinstance(exc, ConfirmTimeout) else f"{type(exc).__name__}: {exc}"

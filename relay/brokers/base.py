@@ -68,10 +68,10 @@ class Broker(ABC):
         A broker that is away is an outcome (unknown), not an exception.
         """
 
-    def keep_alive(self) -> None:
+    def keep_alive(self) -> None:  # noqa: B027 - most brokers have nothing to do
         """Do what an idle connection needs; called at least every POLL_INTERVAL."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Let go of connections; the next publish() opens new ones."""
 
     @property

@@ -54,7 +54,7 @@ class PostgreSQLLog(Log):
         }
         landed = stragglers(window["floor"], window["ceiling"])
         if landed and window["last_position"] < window["window_start"]:
-            parameters["stragglers"] = "{%s}" % ",".join(map(str, landed))
+            parameters["stragglers"] = f"{{{','.join(map(str, landed))}}}"
             rows = self._query(sql.PG_PAGE_WITH_STRAGGLERS, parameters)
         else:
             rows = self._query(sql.PG_PAGE, parameters)
@@ -136,5 +136,5 @@ def lock_key(relay: str) -> int:
 
 
 def _envelope(row: tuple[Any, ...]) -> Envelope:
-    attributes = row[-1]
-    return Envelope(*row[1:-1], {} if attributes == "{}" else json.loads(attributes))
+    attributes = {} if row[-1] == "{}" else json.loads(row[-1])
+    return Envelope(*(*row[1:-1], attributes))

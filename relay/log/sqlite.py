@@ -1,4 +1,4 @@
-"""The log on SQLite, for development: the one writer at a time makes position order commit order."""
+"""The log on SQLite, for development: with one writer at a time, position order is commit order."""
 
 import json
 import uuid
@@ -68,20 +68,16 @@ class SQLiteLog(Log):
 
 
 def _envelope(row: tuple[Any, ...]) -> Envelope:
-    _, message_id, source, kind, data, content_type, version, topic, subject, key, *rest = row
-    time, *context, attributes = rest
+    """Return the envelope of a row, whose columns stand in the order of Envelope's fields."""
+    values = dict(zip(Envelope.__struct_fields__, row[1:], strict=True))
+    time = values["time"]
     stamp = typecast_timestamp(time) if isinstance(time, str) else time
     return Envelope(
-        str(uuid.UUID(message_id)),
-        source,
-        kind,
-        bytes(data),
-        content_type,
-        version,
-        topic,
-        subject,
-        key,
-        stamp.replace(tzinfo=stamp.tzinfo or UTC),
-        *context,
-        json.loads(attributes),
+        **values
+        | {
+            "id": str(uuid.UUID(values["id"])),
+            "data": bytes(values["data"]),
+            "time": stamp.replace(tzinfo=stamp.tzinfo or UTC),
+            "attributes": json.loads(values["attributes"]),
+        }
     )

@@ -59,7 +59,7 @@ class Scenario:
     crash_rate: float = 0.0
 
     def run(self) -> Findings:
-        """Run writers and relays to the end; the tests' connection makes and drops the aggregates."""
+        """Run writers and relays to the end;  on aggregates that the test makes and drops."""
         with connection.cursor() as cursor:
             cursor.execute("CREATE TABLE aggregate (key text PRIMARY KEY, number int NOT NULL)")
             cursor.execute(
@@ -109,7 +109,7 @@ class Scenario:
     # --- Writers ------------------------------------------------------------------------------
 
     def _write(self, number: int) -> None:
-        rng = random.Random(f"{self.seed}/{number}")  # noqa: S311
+        rng = random.Random(f"{self.seed}/{number}")
         for turn in range(self.transactions):
             # Each writer stays open for over a second once, at a time of its own.
             hold = 1.1 if turn == 3 + 2 * number else 0.0
@@ -158,7 +158,7 @@ class Scenario:
     # --- Relays -------------------------------------------------------------------------------
 
     def _relay(self, number: int) -> None:
-        rng = random.Random(f"{self.seed}/relay/{number}")  # noqa: S311
+        rng = random.Random(f"{self.seed}/relay/{number}")
         log = self.make_log()
         while True:
             last_look = not self._writing.is_set()

@@ -26,6 +26,16 @@ def pytest_load_initial_conftests() -> Generator[None]:
     return (yield)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only SQLite has, unless this run is on SQLite (it has a run of its own)."""
+    if os.environ["DATABASE_URL"].startswith("sqlite"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("only_sqlite")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Install RabbitMQ, if need be, while no test's timeout is running."""
     if session.config.option.collectonly:

@@ -1,7 +1,7 @@
 """manage.py consume: handle what the broker delivers."""
 
 import argparse
-from typing import Any
+from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import ProgrammingError, router
@@ -49,7 +49,7 @@ class Command(BaseCommand):
             consumer = Consumer(
                 group, url=url, conf=inbox_settings(), using=using, shutdown=shutdown
             )
-            with Reporter(self.stdout._out, ("inbox",), lambda: figures(consumer)):  # type: ignore[attr-defined]
+            with Reporter(cast(IO[str], self.stdout._out), ("inbox",), lambda: figures(consumer)):
                 clean = consumer.run(until_empty=options["until_empty"])
         except OutboxError as exc:
             raise CommandError(str(exc)) from exc

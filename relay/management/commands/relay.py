@@ -1,7 +1,7 @@
 """manage.py relay: publish what the outbox holds."""
 
 import argparse
-from typing import Any
+from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import ProgrammingError
@@ -42,7 +42,10 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        shutdown = Shutdown()
+        with Shutdown() as shutdown:
+            self._handle(shutdown, options)
+
+    def _handle(self, shutdown: Shutdown, options: dict[str, Any]) -> None:
         try:
             relay = build(
                 options["relay"],
@@ -53,7 +56,7 @@ class Command(BaseCommand):
         except OutboxError as exc:
             raise CommandError(str(exc)) from exc
         shutdown.install()
-        with Reporter(self.stdout._out, ("relay",), lambda: figures(relay)):  # type: ignore[attr-defined]
+        with Reporter(cast(IO[str], self.stdout._out), ("relay",), lambda: figures(relay)):
             try:
                 clean = self._run(relay, options)
             except OutboxError as exc:

@@ -32,6 +32,9 @@ class User:
             text=True,
         )
         self.url = self.process.stdout.readline().strip()
+        if not self.url:
+            self.process.communicate()
+            pytest.fail("the process could not start the server")
 
     def leave(self) -> None:
         """End the process in the ordinary way."""

@@ -1,0 +1,239 @@
+"""The admin of the outbox: every message of the log, its state as other apps derive it."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from outbox.admin_support import html, payload
+from outbox.admin_support.base import KeysetChangeList, ReadOnlyAdmin
+from outbox.admin_support.extensions import MessageExtension, Panel, message_extensions
+from outbox.admin_support.filters import ChoiceFilter, UnindexedFilter
+from outbox.admin_support.html import Content
+from outbox.models import Message
+from outbox.registry import registry
+
+FLOW_SHOWN = 20
+"""Children that the page of a message lists; the whole flow is a link away."""
+
+
+class TypeFilter(UnindexedFilter):
+    """By event type; offers those that the service knows."""
+
+    title = _("type")
+    parameter_name = column = "type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in sorted({event_type.name for event_type in registry})]
+
+
+class AgeFilter(ChoiceFilter):
+    """By time, without an index on it: message ids are UUIDv7, and theirs leads to a position.
+
+    Positions follow the time up to SLACK, which covers clocks that disagree and the time that a
+    bulk of messages takes to insert.
+    """
+
+    title = _("age")
+    parameter_name = "age"
+    SLACK = timedelta(minutes=1)
+    WITHIN: ClassVar = {"last-hour": timedelta(hours=1), "last-day": timedelta(days=1)}
+    OLDER: ClassVar = {
+        "over-minute": timedelta(minutes=1),
+        "over-hour": timedelta(hours=1),
+        "over-day": timedelta(days=1),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [
+            ("last-hour", _("in the last hour")),
+            ("last-day", _("in the last day")),
+            ("over-minute", _("older than a minute")),
+            ("over-hour", _("older than an hour")),
+            ("over-day", _("older than a day")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
+        chosen = self.chosen or ""
+        if within := self.WITHIN.get(chosen):
+            since = timezone.now() - within
+            first = _position_at(queryset, since - self.SLACK)
+            return queryset.filter(time__gte=since, position__gt=first)
+        if older := self.OLDER.get(chosen):
+            until = timezone.now() - older
+            last = _position_at(queryset, until + self.SLACK)
+            return queryset.filter(time__lt=until, position__lte=last)
+        return queryset
+
+
+class MessageChangeList(KeysetChangeList):
+    """Adds what extensions know about the messages of a page, with one call for each."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        for extension in message_extensions():
+            if extension.column:
+                cells = extension.cells(self.result_list, self.queryset.db)
+                for message in self.result_list:
+                    vars(message)[_attribute(extension)] = cells.get(message.pk, html.DASH)
+
+
+@admin.register(Message)
+class MessageAdmin(ReadOnlyAdmin):
+    """Messages by position, newest first.
+
+    State, receipts and the like come from extensions; see outbox.admin_support.extensions.
+    """
+
+    list_display_links = ("type",)
+    list_defer = ("data", "attributes", "trace_state")
+    search_fields = ("message_id", "key", "correlation_id")
+    search_help_text = _("Exact message id, key or correlation id")
+    fieldsets = (
+        (None, {"fields": ("happened_exactly", "type", "version", "key", "subject", "topic")}),
+        (_("Data"), {"fields": ("shown_data", "shown_attributes")}),
+        (
+            _("Identity"),
+            {
+                "fields": (
+                    "shown_message_id",
+                    "source",
+                    "shown_correlation",
+                    "causation_id",
+                    "trace_parent",
+                    "trace_state",
+                    "position",
+                    "lane",
+                    "transaction_id",
+                )
+            },
+        ),
+    )
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        columns = [_column(each) for each in message_extensions() if each.column]
+        return ["happened", "type", "shown_key", *columns, "age", "position"]
+
+    def get_list_filter(self, request: HttpRequest) -> list[Any]:
+        extra = [each for extension in message_extensions() for each in extension.filters]
+        return [*extra, TypeFilter, AgeFilter]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[MessageChangeList]:
+        return MessageChangeList
+
+    def search_conditions(self, term: str) -> list[Q]:
+        conditions = [Q(key=term), Q(correlation_id=term)]
+        if (message_id := _uuid(term)) is not None:
+            conditions.append(Q(message_id=message_id))
+        return conditions
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        message = context["original"]
+        context["panels"] = [
+            *(p for each in message_extensions() for p in each.panels(message, request)),
+            flow_panel(message, request),
+        ]
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    @admin.display(description=_("time"))
+    def happened(self, message: Message) -> str:
+        return html.stamp(message.time)
+
+    @admin.display(description=_("time"))
+    def happened_exactly(self, message: Message) -> str:
+        return html.stamp(message.time, precise=True)
+
+    @admin.display(description=_("key"), empty_value=html.DASH)
+    def shown_key(self, message: Message) -> str | None:
+        return message.key
+
+    @admin.display(description=_("age"))
+    def age(self, message: Message) -> str:
+        return html.age(message.time)
+
+    @admin.display(description=_("message id"))
+    def shown_message_id(self, message: Message) -> str:
+        return html.code(message.message_id)
+
+    @admin.display(description=_("correlation id"))
+    def shown_correlation(self, message: Message) -> str:
+        return html.code(message.correlation_id)
+
+    @admin.display(description=_("data"))
+    def shown_data(self, message: Message) -> Content:
+        return payload.show_data(message.data, message.content_type)
+
+    @admin.display(description=_("extension attributes"))
+    def shown_attributes(self, message: Message) -> Content:
+        return payload.show_json(message.attributes) if message.attributes else html.DASH
+
+
+def flow_panel(message: Message, request: HttpRequest) -> Panel:
+    """Return the message's parent and children in the flow that it belongs to.
+
+    Children are found through the flow: there is an index on correlation ids, none on causation.
+    """
+    log = Message.objects.using(message._state.db).only("position", "message_id", "type", "time")
+    parent_id = _uuid(message.causation_id or "")
+    parent = log.filter(message_id=parent_id).first() if parent_id else None
+    caused = log.filter(correlation_id=message.correlation_id, causation_id=str(message.message_id))
+    children = list(caused.order_by("position")[: FLOW_SHOWN + 1])
+    rows: list[list[Content]] = []
+    if parent:
+        rows.append(_relative(_("caused by"), parent, request))
+    elif message.causation_id:
+        elsewhere = _("not in this outbox")
+        rows.append([_("caused by"), elsewhere, html.code(message.causation_id), html.DASH])
+    rows += [_relative(_("led to"), child, request) for child in children[:FLOW_SHOWN]]
+    if len(children) > FLOW_SHOWN:
+        rows.append(["", _("… and more"), "", ""])
+    return Panel(
+        title=_("Flow"),
+        headings=(_("Relation"), _("Type"), _("Message id"), _("Time")),
+        rows=rows,
+        empty=_("No message led to this one, and it led to none in this outbox."),
+        note=html.search_link(request, Message, message.correlation_id, _("Show the whole flow")),
+    )
+
+
+def _relative(relation: Content, message: Message, request: HttpRequest) -> list[Content]:
+    return [
+        relation,
+        html.detail_link(request, message, message.type),
+        html.code(message.message_id),
+        html.stamp(message.time),
+    ]
+
+
+def _position_at(queryset: QuerySet[Message], moment: datetime) -> int:
+    """Return the last position whose message id was made before a moment; 0 if there is none."""
+    lowest = (int(moment.timestamp() * 1000) << 80) | (0x7 << 76) | (0b10 << 62)
+    older = Message.objects.using(queryset.db).filter(message_id__lt=UUID(int=lowest))
+    return older.order_by("-message_id").values_list("position", flat=True).first() or 0
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _attribute(extension: MessageExtension) -> str:
+    return f"admin_{type(extension).__name__}"
+
+
+def _column(extension: MessageExtension) -> Callable[[Message], Any]:
+    def column(message: Message) -> Any:
+        return vars(message)[_attribute(extension)]
+
+    column.__name__ = _attribute(extension)
+    return admin.display(description=str(extension.column))(column)

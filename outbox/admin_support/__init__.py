@@ -1,0 +1,1 @@
+"""What the admin pages of outbox, relay and inbox have in common; imports no models."""

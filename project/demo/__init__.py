@@ -1,0 +1,1 @@
+"""Put the three services to the test, and look at what became of it."""

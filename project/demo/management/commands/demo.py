@@ -1,0 +1,102 @@
+"""manage.py demo: see the promises kept while the relay is killed."""
+
+import argparse
+import json
+import random
+import signal
+from contextlib import ExitStack
+from typing import IO, Any, cast
+
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from project.demo.display import Display, choose, verdict
+from project.demo.processes import ProcessError
+from project.demo.reconcile import Report
+from project.demo.run import Run
+from project.demo.site import Site
+from project.demo.stage import Stage
+from project.demo.trickle import trickle
+
+
+class Command(BaseCommand):
+    help = (
+        "Place orders from several writers, some of them rolled back, some slow; publish their "
+        "events with a relay that is killed and started again; and compare in the end what was "
+        "written with what was handled. Exits 1 if anything was lost, done twice or out of order."
+    )
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--orders", type=_positive, default=400, metavar="N", help="how many (%(default)s)"
+        )
+        parser.add_argument(
+            "--writers", type=_positive, default=4, metavar="N", help="how many (%(default)s)"
+        )
+        parser.add_argument(
+            "--seed", type=int, metavar="N", help="choose what is random as in an earlier run"
+        )
+        parser.add_argument(
+            "--timeout",
+            type=float,
+            default=90.0,
+            metavar="SECONDS",
+            help="what is not handled by then is lost (%(default)g)",
+        )
+        parser.add_argument(
+            "--port", type=_positive, default=8000, metavar="N", help="of the admin (%(default)s)"
+        )
+        mode = parser.add_mutually_exclusive_group()
+        mode.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+        mode.add_argument(
+            "--serve",
+            action="store_true",
+            help="open the admin, and stay afterwards, with an order now and then",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        # Whoever ends us by SIGTERM gets the same orderly end as by Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        display = Display() if options["json"] else choose(cast(IO[str], self.stdout._out))
+        try:
+            report = self._perform(display, options)
+        except ProcessError as exc:
+            raise CommandError(str(exc)) from exc
+        except KeyboardInterrupt:
+            display.close()
+            raise CommandError("Stopped. All processes have ended.", returncode=130) from None
+        finally:
+            display.close()
+        if not report.kept:
+            raise CommandError(verdict(report))
+
+    def _perform(self, display: Display, options: dict[str, Any]) -> Report:
+        call_command("migrate", interactive=False, verbosity=0)
+        with ExitStack() as stack:
+            stage = stack.enter_context(Stage())
+            site = stack.enter_context(Site(options["port"])) if options["serve"] else None
+            if site is not None:
+                display.say(site.invitation)
+            run = Run(
+                stage,
+                display,
+                orders=options["orders"],
+                writers=options["writers"],
+                seed=random.getrandbits(32) if options["seed"] is None else options["seed"],
+                timeout=options["timeout"],
+            )
+            report = run.execute()
+            display.finish(report)
+            if options["json"]:
+                self.stdout.write(json.dumps(report.as_dict()))
+            if site is not None:
+                display.say(f"\nAn order now and then, until Ctrl-C. {site.invitation}")
+                trickle(stage, site, run.truth)
+        return report
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number

@@ -1,0 +1,30 @@
+"""Ask an AMQP broker about the queues of our groups, without changing anything there."""
+
+from typing import Any, NamedTuple
+
+from amqp.exceptions import NotFound
+from kombu import Connection
+
+from inbox.topology import queue_name
+
+
+class Queue(NamedTuple):
+    """What a broker tells of a queue: messages that wait in it, consumers that read from it."""
+
+    messages: int
+    consumers: int
+
+
+def look(url: str, group: str) -> Queue | None:
+    """Return the state of a group's queue; None if it is not declared.
+
+    A consumer declares its queue and bindings before it starts to read, so a queue with a
+    consumer gets everything that is published from then on.
+    """
+    with Connection(url, connect_timeout=5) as connection:
+        channel: Any = connection.channel()
+        try:
+            found = channel.queue_declare(queue=queue_name(group), passive=True)
+        except NotFound:
+            return None
+        return Queue(found.message_count, found.consumer_count)

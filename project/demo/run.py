@@ -1,0 +1,162 @@
+"""One run of the demo: write, crash, wait until all is done, compare."""
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import factory.random
+
+from project.demo.display import Display
+from project.demo.facts import gather
+from project.demo.processes import ProcessError
+from project.demo.reconcile import Report, reconcile
+from project.demo.stage import Stage
+from project.demo.truth import Truth
+from project.demo.waiting import ticks
+from project.demo.writers import Gate, Writer
+
+CRASHES = 3
+_PATIENCE = 20.0
+"""Seconds in which a relay that is to be killed should have published something."""
+_GLANCE = 0.5
+"""Seconds between two looks at how far the run has come."""
+
+
+@dataclass(slots=True)
+class Run:
+    """A run of so many orders from so many writers, which has so many seconds."""
+
+    stage: Stage
+    display: Display
+    orders: int
+    writers: int
+    seed: int
+    timeout: float
+    truth: Truth = field(default_factory=Truth)
+    _random: random.Random = field(init=False)
+    _threads: list[Writer] = field(default_factory=list)
+    _next_glance: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)  # noqa: S311
+
+    def execute(self) -> Report:
+        """Run, and return the reconciliation; what has not come by the deadline is lost."""
+        deadline = time.monotonic() + self.timeout
+        factory.random.reseed_random(self.seed)  # type: ignore[no-untyped-call]
+        self.stage.start_consumers()
+        gate = Gate(CRASHES)
+        with self._writing(gate):
+            self.display.say(
+                f"{self.writers} writers place {self.orders} orders (seed {self.seed}); the relay "
+                f"publishes to {self.stage.audience}."
+            )
+            self._crash_after_publishing()
+            gate.open(1)
+            for crash in range(2, CRASHES + 1):
+                self._crash_at_random(crash)
+                gate.open(crash)
+                if crash == 2 and self.stage.groups:
+                    self._crash_a_consumer()
+            self.stage.start_relay()
+            self._wait(deadline)
+        self.stage.stop()
+        # Only now can nothing change any more.
+        suppressed = self.stage.duplicates_suppressed()
+        return reconcile(gather(self.truth, duplicates_suppressed=suppressed))
+
+    @contextmanager
+    def _writing(self, gate: Gate) -> Iterator[None]:
+        """Run the writers; in the end, however it comes, they have stopped."""
+        stop = threading.Event()
+        name = f"demo-{uuid4().hex[:8]}"
+        shares = [self.orders // self.writers] * self.writers
+        for index in range(self.orders % self.writers):
+            shares[index] += 1
+        self._threads = [
+            Writer(
+                f"{name}-{index}", seed=self._random.getrandbits(32), truth=self.truth, stop=stop
+            ).assign(share, gate)
+            for index, share in enumerate(shares)
+        ]
+        for writer in self._threads:
+            writer.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            for mark in range(1, CRASHES + 1):
+                gate.open(mark)
+            for writer in self._threads:
+                writer.join()
+
+    def _crash_after_publishing(self) -> None:
+        """Lose a relay at the worst moment: the page is published, the checkpoint is not there."""
+        self.stage.start_relay(failpoint=f"relay.published:{self._random.randint(1, 3)}")
+        assert self.stage.relay is not None
+        for _ in ticks(_PATIENCE):
+            self._glance()
+            if self.stage.relay.was_killed:
+                self._crashed(1, "after publishing a page, before its checkpoint")
+                return
+            self.stage.check()
+        self._crashed(1, "that published too little to die by itself")
+
+    def _crash_at_random(self, crash: int) -> None:
+        """Lose a relay at any moment while it publishes."""
+        self.stage.start_relay()
+        publishes = False
+        for _ in ticks(_PATIENCE):
+            self._look_after()
+            if publishes := self.stage.has_published():
+                break
+        time.sleep(self._random.uniform(0.0, 0.3))
+        self._crashed(crash, "while it publishes" if publishes else "that has nothing to publish")
+
+    def _crashed(self, crash: int, when: str) -> None:
+        assert self.stage.relay is not None
+        self.stage.relay.kill()
+        self.display.say(f"SIGKILL of the relay {when} ({crash} of {CRASHES}); starting another.")
+
+    def _crash_a_consumer(self) -> None:
+        group = self._random.choice(self.stage.groups)
+        self.stage.consumers[group].kill()
+        self.display.say(f"SIGKILL of the consumer of {group!r}; starting another.")
+        self.stage.start_consumer(group)
+
+    def _wait(self, deadline: float) -> None:
+        """Wait until everything is written, published and handled, or until the deadline."""
+        writing = True
+        for _ in ticks(deadline - time.monotonic()):
+            report = self._look_after()
+            if writing and not any(writer.is_alive() for writer in self._threads):
+                writing = False
+                self.display.say("All orders are placed; waiting until all is handled.")
+            elif not writing and report and report.complete and self.stage.queues_empty():
+                return
+        self.display.say(f"Not done after {self.timeout:g} seconds.")
+
+    def _look_after(self) -> Report | None:
+        """See that all is well with the processes, and glance."""
+        self.stage.check()
+        return self._glance()
+
+    def _glance(self) -> Report | None:
+        """See that all is well with the writers; if it is time, show how far the run has come."""
+        for writer in self._threads:
+            if writer.error is not None:
+                raise ProcessError(f"Writer {writer.name} failed: {writer.error}") from writer.error
+        return self._report() if time.monotonic() >= self._next_glance else None
+
+    def _report(self) -> Report:
+        started = time.monotonic()
+        report = reconcile(gather(self.truth))
+        self.display.progress(report, self.orders)
+        # A large run takes long to look at: give it most of the time.
+        now = time.monotonic()
+        self._next_glance = now + max(_GLANCE, 4 * (now - started))
+        return report

@@ -1,0 +1,127 @@
+"""The processes of the demo: a relay, and with an AMQP broker a consumer for each group."""
+
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from inbox.conf import broker_url
+from inbox.registry import handlers
+from outbox.failpoints import VARIABLE as FAILPOINT
+from project.demo.processes import ManageProcess, ProcessError
+from project.demo.queues import look
+from project.demo.waiting import wait_until
+from relay.models import Checkpoint
+
+_PATIENCE = 30.0
+
+
+class Stage:
+    """Starts, kills and stops the processes. Use as a context manager: all have ended after it."""
+
+    def __init__(self) -> None:
+        self.url = broker_url()
+        # The local broker hands messages to the handlers within the relay: no consumers then.
+        self.groups = sorted(handlers.groups()) if self.url else []
+        self.relay: ManageProcess | None = None
+        self.consumers: dict[str, ManageProcess] = {}
+        self._all: list[ManageProcess] = []
+        self._newest_checkpoint = 0
+        self._logs = tempfile.TemporaryDirectory(prefix="demo-")
+
+    def __enter__(self) -> "Stage":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._logs.cleanup()
+
+    @property
+    def audience(self) -> str:
+        """Who is published to, for people."""
+        if not self.groups:
+            return "the handlers in its own process"
+        return f"{len(self.groups)} consumers through the broker"
+
+    def start_consumers(self) -> None:
+        """Start a consumer for each group and wait until all of them read from their queues.
+
+        Before the relay: what it published to a queue that nobody has declared would be refused.
+        """
+        for group in self.groups:
+            wait_until(lambda group=group: not self._consumed(group), 5.0)  # type: ignore[misc]
+            if self._consumed(group):
+                raise ProcessError(
+                    f"Another process consumes the queue {group!r} on this broker and would take "
+                    "a part of the messages. Stop it, or set BROKER_URL to another virtual host."
+                )
+        for group in self.groups:
+            self.start_consumer(group)
+        for group in self.groups:
+            self._await(lambda group=group: self._consumed(group), f"consumer of {group!r}")  # type: ignore[misc]
+
+    def start_consumer(self, group: str) -> None:
+        self.consumers[group] = self.start("consume", "--group", group)
+
+    def start_relay(self, *, failpoint: str = "") -> None:
+        """Start the relay, perhaps one that kills itself at a point; see outbox.failpoints."""
+        newest = Checkpoint.objects.order_by("-id").values_list("id", flat=True).first()
+        self._newest_checkpoint = newest or 0
+        self.relay = self.start("relay", env={FAILPOINT: failpoint})
+
+    def start(self, *arguments: str, env: dict[str, str] | None = None) -> ManageProcess:
+        """Start a command that ends with the stage."""
+        log = Path(self._logs.name) / f"{len(self._all)}.log"
+        process = ManageProcess(*arguments, log=log, env=env)
+        self._all.append(process)
+        return process
+
+    def check(self) -> None:
+        """Raise ProcessError if a process has ended that should be running."""
+        for process in (self.relay, *self.consumers.values()):
+            if process is not None:
+                process.ensure_running()
+
+    def has_published(self) -> bool:
+        """Tell whether the present relay has published anything since it was started."""
+        assert self.relay is not None
+        # As relay.transfer.process_name() calls it.
+        name = f"{socket.gethostname()[:200]}:{self.relay.pid}"
+        new = Checkpoint.objects.filter(id__gt=self._newest_checkpoint)
+        return new.filter(published_by=name).exists()
+
+    def queues_empty(self) -> bool:
+        """Tell whether no message waits in a queue; repeated ones are still to be handled, too."""
+        queues = (look(self.url, group) for group in self.groups)
+        return not any(queue.messages for queue in queues if queue is not None)
+
+    def stop(self) -> None:
+        """Stop everything that runs, in an orderly way."""
+        for process in self._all:
+            process.request_stop()
+        for process in self._all:
+            process.finish()
+        self.relay = None
+        self.consumers.clear()
+
+    def duplicates_suppressed(self) -> int:
+        """Return how many deliveries the consumers skipped because they had handled them before.
+
+        By their own figures, of which a killed one can only have logged a part: it is a lower
+        bound. With the local broker there are none: what a killed relay had handled was rolled
+        back with the page, so nothing is ever delivered twice.
+        """
+        figures = (process.last_figures() for process in self._all)
+        return sum(int(found.get("duplicates", 0)) for found in figures)
+
+    def _consumed(self, group: str) -> bool:
+        queue = look(self.url, group)
+        return queue is not None and queue.consumers > 0
+
+    def _await(self, condition: Callable[[], bool], what: str) -> None:
+        def ready() -> bool:
+            self.check()
+            return condition()
+
+        if not wait_until(ready, _PATIENCE):
+            raise ProcessError(f"The {what} is not ready after {_PATIENCE:g} seconds.")

@@ -1,0 +1,1 @@
+"""Shipping sends out what is invoiced."""

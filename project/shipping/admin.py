@@ -1,0 +1,11 @@
+from django.contrib import admin
+
+from project.shipping.models import Shipment
+
+
+@admin.register(Shipment)
+class ShipmentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("id", "order_id", "dispatched")
+    search_fields = ("id", "order_id")
+    ordering = ("-id",)
+    show_full_result_count = False

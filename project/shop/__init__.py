@@ -1,0 +1,1 @@
+"""The shop takes orders and tells the world what happens to them."""

@@ -1,0 +1,86 @@
+"""Run the project's commands as real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from outbox import failpoints
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Process:
+    """`manage.py` with arguments, in a process of its own; use as a context manager."""
+
+    def __init__(self, *arguments: str, failpoint: str = "", **environment: str) -> None:
+        self._output = tempfile.TemporaryFile("w+")
+        env = os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"} | environment
+        if failpoint:
+            env[failpoints.VARIABLE] = failpoint
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "error::ResourceWarning", "manage.py", *arguments],
+            cwd=ROOT,
+            env=env,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+        )
+
+    def wait(self, seconds: float = 60) -> int:
+        """Wait until it has ended; return its exit code, negative for a signal."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {seconds} s:\n{self.output}") from None
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far, on both streams."""
+        self._output.flush()
+        return Path(f"/proc/self/fd/{self._output.fileno()}").read_text()
+
+    def wait_for(self, condition: Callable[[], object], seconds: float = 60) -> None:
+        """Wait until something is the case, as long as the process lives."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.running, f"ended with {self._process.returncode}:\n{self.output}"
+            assert time.monotonic() < deadline, f"waited in vain:\n{self.output}"
+            time.sleep(0.01)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self.running:
+            self._process.kill()
+        self._process.wait()
+        self._output.close()
+
+
+@contextmanager
+def running(*arguments: str, **environment: str) -> Iterator[Process]:
+    with Process(*arguments, **environment) as process:
+        yield process
+
+
+def run(*arguments: str, **environment: str) -> tuple[int, str]:
+    """Run a command to its end; return exit code and output."""
+    with Process(*arguments, **environment) as process:
+        code = process.wait()
+        return code, process.output

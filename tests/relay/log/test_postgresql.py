@@ -1,0 +1,369 @@
+"""The reader on PostgreSQL, one interleaving at a time."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
+
+import outbox
+from relay import sql
+from relay.brokers.base import Status
+from relay.exceptions import MovedDatabase, StaleCursor
+from relay.log import PostgreSQLLog
+from relay.models import Checkpoint
+from relay.transfer import Transferred, transfer
+from tests.concurrency import mutants
+from tests.sessions import Session, sessions
+from tests.support import Counted, RecordingBroker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def one_lane() -> Iterator[None]:
+    with override_settings(OUTBOX={"LANES": 1}):
+        yield
+
+
+@pytest.fixture
+def two() -> Iterator[list[Session]]:
+    with sessions(2) as opened:
+        yield opened
+
+
+class Reading:
+    """A relay that publishes into memory, page by page."""
+
+    def __init__(self, log: PostgreSQLLog | None = None, page_size: int = 100) -> None:
+        self.log = log or PostgreSQLLog("test", using="default")
+        self.broker = RecordingBroker()
+        self.page_size = page_size
+
+    def page(self) -> Transferred | None:
+        return transfer(self.log, self.broker, 0, self.page_size)
+
+    def all(self) -> list[int]:
+        """Publish all there is; return the numbers of the events published so far."""
+        while self.log.lanes_with_work(1):
+            self.page()
+        return self.broker.numbers()
+
+
+def emit(*numbers: int, key: str = "a") -> None:
+    outbox.emit_many([Counted(key, number) for number in numbers])
+
+
+def commit(*numbers: int) -> None:
+    with transaction.atomic():
+        emit(*numbers)
+
+
+def test_what_commits_is_published_once() -> None:
+    """Committed events come out once, in order; a second look finds nothing."""
+    commit(1, 2, 3)
+    reading = Reading(page_size=2)
+
+    assert reading.all() == [1, 2, 3]
+    commit(4)
+    assert reading.all() == [1, 2, 3, 4]
+    assert not reading.log.lanes_with_work(1)
+
+
+def test_rolled_back_events_are_never_read() -> None:
+    """A gap in the positions, left by a rollback, holds nothing up."""
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        emit(1)
+        raise ZeroDivisionError
+    commit(2)
+
+    assert Reading().all() == [2]
+
+
+def test_an_open_transaction_delays_only_its_own_events(two: list[Session]) -> None:
+    """Events beside a transaction held open flow at once, its own when it commits."""
+    slow, fast = two
+    slow.begin()
+    slow.run(emit, 1)
+    reading = Reading()
+    for number in (2, 3, 4):
+        fast.run(commit, number)
+        assert reading.all()[-1] == number
+    slow.commit()
+
+    assert reading.all() == [2, 3, 4, 1]
+
+
+def test_a_low_position_that_commits_late_is_not_skipped(two: list[Session]) -> None:
+    """Cursor past a position, transaction still open: its row is read when it commits."""
+    slow, fast = two
+    slow.begin()
+    slow.run(emit, 1)
+    fast.run(commit, 2)
+    reading = Reading()
+    assert reading.all() == [2]
+    fast.run(commit, 3)
+    assert reading.all() == [2, 3]
+    slow.commit()
+
+    assert reading.all() == [2, 3, 1]
+
+
+def test_position_rules_where_an_old_id_emits_late(two: list[Session]) -> None:
+    """A transaction with the older id that emitted after another is published after it."""
+    old, young = two
+    assert old.begin() < young.begin()
+    young.run(emit, 1)
+    young.commit()
+    old.run(emit, 2)
+    old.commit()
+
+    assert Reading().all() == [1, 2]
+
+
+def test_ids_at_work_when_the_ceiling_was_taken_may_stand_below_the_sequence(
+    two: list[Session],
+) -> None:
+    """An id that is not below xmax, with a position drawn before the ceiling, is not skipped."""
+    early, other = two
+    other.run(commit, 1)
+    early.begin()
+    early.run(emit, 2)
+    reading = Reading()
+    # Nothing younger has finished, so this ceiling's xmax is the open transaction's own id.
+    assert reading.all() == [1]
+    early.commit()
+    assert reading.all() == [1, 2]
+
+
+def test_reading_the_sequence_along_with_the_ceiling_would_skip_it(two: list[Session]) -> None:
+    """The mutant that starts at the ceiling's own sequence loses the event of the test above."""
+    early, other = two
+    other.run(commit, 1)
+    early.begin()
+    early.run(emit, 2)
+    reading = Reading(mutants.StartFromSnapshot("test", using="default"))
+    reading.page()
+    early.commit()
+    for _ in range(3):
+        reading.page()
+
+    assert reading.broker.numbers() == [1]
+
+
+def test_savepoints_belong_to_their_transaction(two: list[Session]) -> None:
+    """Rows of released savepoints are read with their transaction, rolled back ones never."""
+
+    def work() -> None:
+        with transaction.atomic():
+            emit(1)
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            emit(2)
+            raise ZeroDivisionError
+        emit(3)
+
+    slow, fast = two
+    slow.begin()
+    slow.run(work)
+    fast.run(commit, 4)
+    reading = Reading()
+    assert reading.all() == [4]
+    slow.commit()
+
+    assert reading.all() == [4, 1, 3]
+
+
+def test_a_window_is_read_in_pages_with_rows_landing_in_between(two: list[Session]) -> None:
+    """What commits while a window is read in pages waits for the next window."""
+    slow, fast = two
+    slow.begin()
+    slow.run(emit, 1)
+    commit(2, 3, 4, 5, 6)
+    reading = Reading(page_size=2)
+    reading.page()
+    slow.commit()
+    fast.run(commit, 7)
+    reading.page()
+    assert reading.broker.numbers() == [2, 3, 4, 5]
+
+    assert reading.all() == [2, 3, 4, 5, 6, 1, 7]
+
+
+def test_many_rows_of_one_straggler_are_paged_in_order(two: list[Session]) -> None:
+    """A transaction in flight at the floor may own more rows than a page, below new ones."""
+    slow, fast = two
+    slow.begin()
+    slow.run(emit, *range(1, 8))
+    reading = Reading(page_size=3)
+    fast.run(commit, 100)
+    reading.all()
+    fast.run(commit, 101)
+    reading.all()
+    slow.run(emit, 8, 9)
+    slow.commit()
+    fast.run(commit, 102)
+
+    assert reading.all() == [100, 101, *range(1, 10), 102]
+
+
+def test_after_a_large_window_the_next_one_finds_its_own_start(
+    two: list[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Past LARGE_WINDOW messages a window starts where its lowest new row stands."""
+    slow, fast = two
+    slow.begin()
+    slow.run(emit, 1)
+    commit(*range(2, sql.LARGE_WINDOW + 10))
+    reading = Reading(page_size=20_000)
+    reading.all()
+    fast.run(commit, 20_001, 20_002)
+    slow.run(emit, 20_003)
+    slow.commit()
+
+    assert reading.all()[-4:] == [1, 20_001, 20_002, 20_003]
+    assert Checkpoint.objects.latest("id").window_start > sql.LARGE_WINDOW
+
+
+def test_after_a_large_window_nothing_new_but_a_straggler(two: list[Session]) -> None:
+    """A large window followed by nothing but what was in flight at its ceiling."""
+    slow, _ = two
+    commit(1)
+    slow.begin()
+    slow.run(emit, 2)
+    commit(*range(3, sql.LARGE_WINDOW + 10))
+    reading = Reading(page_size=20_000)
+    reading.all()
+    slow.commit()
+
+    assert reading.all()[-1] == 2
+
+
+def test_a_new_relay_starts_at_the_beginning() -> None:
+    """Another relay reads the same log from its start, independently."""
+    commit(1, 2)
+    Reading().all()
+
+    assert Reading(PostgreSQLLog("second", using="default")).all() == [1, 2]
+
+
+def test_a_relay_that_starts_now_leaves_history_alone(two: list[Session]) -> None:
+    """START "now": nothing that was committed, everything that was in flight or comes later."""
+    slow, fast = two
+    commit(1)
+    slow.begin()
+    slow.run(emit, 2)
+    reading = Reading(PostgreSQLLog("late", using="default", start="now"))
+    assert reading.all() == []
+    slow.commit()
+    fast.run(commit, 3)
+
+    assert reading.all() == [2, 3]
+
+
+def test_a_lane_in_work_is_left_alone_until_its_reader_is_gone(two: list[Session]) -> None:
+    """A second process gets nothing of a locked lane, and all of it once the lock is free."""
+    other, _ = two
+    commit(1)
+    other.begin()
+    assert other.run(PostgreSQLLog("test", using="default").acquire, 0) is not None
+    reading = Reading()
+    assert reading.page() is None
+    other.rollback()
+
+    assert reading.all() == [1]
+
+
+def test_a_stale_owner_cannot_checkpoint() -> None:
+    """The chain is a fence: a page read before another process's checkpoint is void."""
+    commit(1)
+    log = PostgreSQLLog("test", using="default")
+    with transaction.atomic():
+        page = log.read(0, 10, log.acquire(0) or 0)
+    Reading().all()
+
+    with pytest.raises(StaleCursor, match="another process"), transaction.atomic():
+        log.checkpoint(page, 1, by="me", duration=timedelta(0))
+
+
+def test_a_log_from_another_cluster_is_refused() -> None:
+    """Checkpoints of another database cluster stop the relay, loudly, before it reads."""
+    commit(1)
+    reading = Reading()
+    reading.all()
+    Checkpoint.objects.update(system_identifier=42)
+    commit(2)
+
+    with pytest.raises(MovedDatabase, match="cluster 42"):
+        reading.page()
+    assert reading.broker.numbers() == [1]
+
+
+def test_a_partly_refused_page_goes_on_behind_what_was_confirmed() -> None:
+    """The checkpoint ends before the refused message; the next page starts with it."""
+    commit(1, 2, 3)
+    reading = Reading()
+    refused = reading.log.read(0, 10, 0).messages[1].id
+    reading.broker.refuse[refused] = Status.UNROUTABLE
+    reading.page()
+    assert Checkpoint.objects.get().count == 1
+    reading.broker.refuse.clear()
+
+    assert reading.all() == [1, 3, 2, 3]
+
+
+@pytest.mark.parametrize("messages", [1, 10, 100])
+def test_a_page_costs_the_same_statements_however_full(messages: int) -> None:
+    """Lock, cursor, page, checkpoint: four statements and one row, for 1 or 100 messages."""
+    commit(*range(messages))
+    reading = Reading()
+    with CaptureQueriesContext(connection) as queries:
+        reading.page()
+
+    statements = [q["sql"] for q in queries if q["sql"] not in ("BEGIN", "COMMIT")]
+    assert len(statements) == 4, statements
+    assert Checkpoint.objects.count() == 1
+
+
+def test_an_idle_poll_is_one_statement_for_all_lanes_and_writes_nothing() -> None:
+    """However many lanes, looking whether there is work costs one statement."""
+    commit(1)
+    reading = Reading()
+    reading.all()
+    before = Checkpoint.objects.count()
+    with CaptureQueriesContext(connection) as queries:
+        assert reading.log.lanes_with_work(64) == []
+
+    assert len(queries) == 1
+    assert Checkpoint.objects.count() == before
+
+
+def test_until_the_checkpoint_the_relay_owns_no_id_and_pins_nothing() -> None:
+    """While it publishes, the relay's transaction has neither a transaction id nor a snapshot."""
+    commit(1)
+    seen = []
+
+    class Looking(RecordingBroker):
+        def publish(self, page):  # type: ignore[no-untyped-def]
+            with sessions(1) as [other]:
+                seen.append(other.run(backend_state, pid))
+            return super().publish(page)
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        pid = cursor.fetchone()[0]
+    transfer(PostgreSQLLog("test", using="default"), Looking(), 0, 10)
+
+    assert seen == [("idle in transaction", None, None)]
+
+
+def backend_state(pid: int) -> tuple[str, str | None, str | None]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT state, backend_xid::text, backend_xmin::text FROM pg_stat_activity "
+            "WHERE pid = %s",
+            [pid],
+        )
+        return cursor.fetchone()
+

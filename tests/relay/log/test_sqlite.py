@@ -1,0 +1,71 @@
+"""The reader on SQLite, for development."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection, transaction
+from django.test import override_settings
+
+import outbox
+from outbox.models import Message
+from relay.log import SQLiteLog, open_log
+from relay.models import Checkpoint
+from relay.transfer import transfer
+from tests.support import Counted, RecordingBroker
+
+pytestmark = [
+    pytest.mark.sqlite,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.only_sqlite,
+]
+
+
+@pytest.fixture(autouse=True)
+def one_lane() -> Iterator[None]:
+    with override_settings(OUTBOX={"LANES": 1}):
+        yield
+
+
+def drain(log: SQLiteLog, broker: RecordingBroker, size: int = 2) -> list[int]:
+    while log.lanes_with_work(1):
+        transfer(log, broker, 0, size)
+    return broker.numbers()
+
+
+def test_committed_events_are_published_once_in_order() -> None:
+    """Pages follow each other by position; a second look finds nothing."""
+    with transaction.atomic():
+        events = outbox.emit_many([Counted("a", number) for number in range(5)])
+    log, broker = open_log("test", using="default"), RecordingBroker()
+    assert isinstance(log, SQLiteLog)
+
+    assert drain(log, broker) == [0, 1, 2, 3, 4]
+    assert broker.published == events
+    assert drain(log, broker) == [0, 1, 2, 3, 4]
+    assert Checkpoint.objects.count() == 3
+
+
+def test_a_relay_may_start_now() -> None:
+    """START "now" leaves history alone."""
+    with transaction.atomic():
+        outbox.emit(Counted("a", 1))
+    log, broker = SQLiteLog("late", using="default", start="now"), RecordingBroker()
+    assert drain(log, broker) == []
+    with transaction.atomic():
+        outbox.emit(Counted("a", 2))
+
+    assert drain(log, broker) == [2]
+
+
+def test_positions_are_never_used_again() -> None:
+    """Deleting the newest messages does not hand out their positions again."""
+    log, broker = SQLiteLog("test", using="default"), RecordingBroker()
+    with transaction.atomic():
+        outbox.emit(Counted("a", 1))
+    drain(log, broker)
+    Message.objects.all().delete()
+    with transaction.atomic():
+        outbox.emit(Counted("a", 2))
+
+    assert drain(log, broker) == [1, 2]
+    assert connection.vendor == "sqlite"

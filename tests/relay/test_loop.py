@@ -1,0 +1,241 @@
+"""The relay's loop: what it does when things go wrong, and when they go right again."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.db import connection, connections, transaction
+from django.test import override_settings
+
+import outbox
+from outbox.lanes import lane_of
+from outbox.shutdown import Shutdown
+from relay.brokers.base import Status
+from relay.conf import RelaySettings
+from relay.log import open_log
+from relay.loop import Relay
+from relay.models import Checkpoint
+from tests.sessions import sessions
+from tests.support import Counted, RecordingBroker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def two_lanes() -> Iterator[None]:
+    with override_settings(OUTBOX={"LANES": 2}):
+        yield
+
+
+@pytest.fixture
+def broker() -> RecordingBroker:
+    return RecordingBroker()
+
+
+MakeRelay = Callable[..., Relay]
+
+
+@pytest.fixture
+def make(broker: RecordingBroker) -> Iterator[MakeRelay]:
+    made = []
+
+    def make(**options: object) -> Relay:
+        conf = RelaySettings(BACKEND="tests", RETRY_MAX=0.1, **options)  # type: ignore[arg-type]
+        relay = Relay(open_log("test", using="default"), broker, conf, Shutdown())
+        made.append(relay)
+        return relay
+
+    yield make
+    for relay in made:
+        relay.close()
+        relay._shutdown.close()
+
+
+@pytest.fixture
+def running(make: MakeRelay) -> Iterator[Callable[..., Relay]]:
+    """Run relays in threads of their own and stop them after the test."""
+    threads = []
+
+    def start(**options: object) -> Relay:
+        relay = make(**options)
+
+        def run() -> None:
+            try:
+                relay.run()
+            finally:
+                relay.close()
+                connections.close_all()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        threads.append((relay, thread))
+        return relay
+
+    yield start
+    for relay, thread in threads:
+        relay._shutdown.request()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def commit(*numbers: int, key: str = "a") -> list[outbox.Envelope]:
+    with transaction.atomic():
+        return outbox.emit_many([Counted(key, number) for number in numbers])
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.002)
+
+
+def keys_on_both_lanes() -> tuple[str, str]:
+    keys = {lane_of(key, 2): key for key in "abcdef"}
+    return keys[0], keys[1]
+
+
+def test_until_empty_publishes_everything(make: MakeRelay, broker: RecordingBroker) -> None:
+    """All lanes are drained, page by page, and nothing stands in the way."""
+    for key in "abcd":
+        commit(1, 2, 3, key=key)
+
+    assert make(PAGE_SIZE=2).run_until_empty()
+    assert len(broker.published) == 12
+
+
+def test_an_outage_spends_no_checkpoint_and_is_told_once(
+    make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Broker away: one error however many attempts, no checkpoint, everything after it is back."""
+    commit(1, 2)
+    relay = make()
+    broker.away = "connection refused"
+    with caplog.at_level(logging.INFO, "relay"):
+        wait_until(lambda: relay.sweep() or relay.progress.trouble and relay.progress.trouble.attempts > 4)
+        assert not Checkpoint.objects.exists()
+        broker.away = ""
+        wait_until(relay.sweep)
+
+    assert broker.numbers() == [1, 2]
+    errors = [r for r in caplog.records if r.levelno >= logging.ERROR]
+    assert len(errors) == 1
+    assert "connection refused" in errors[0].getMessage()
+    assert "is back after" in caplog.text
+    assert not relay.troubled
+
+
+def test_a_refused_message_stops_its_lane_and_no_other(
+    make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The lane stands still behind the refused message, loudly; the other lane goes on."""
+    stuck, free = keys_on_both_lanes()
+    [_, refused, _] = commit(1, 2, 3, key=stuck)
+    broker.refuse[refused.id] = Status.UNROUTABLE
+    relay = make()
+    with caplog.at_level(logging.INFO, "relay"):
+        relay.sweep()
+        commit(4, key=free)
+        wait_until(relay.sweep)
+        assert relay.troubled
+        assert Checkpoint.objects.count() == 2
+        broker.refuse.clear()
+        wait_until(lambda: relay.sweep() and not relay.troubled)
+
+    assert caplog.text.count("is stopped by a refused message") == 1
+    assert refused.id in caplog.text
+    assert "goes on" in caplog.text
+    assert [n for n in broker.numbers() if n == 2] == [2]
+
+
+def test_until_empty_gives_up_on_trouble(make: MakeRelay, broker: RecordingBroker) -> None:
+    """--until-empty does not wait for a broker that is away."""
+    commit(1)
+    broker.away = "gone"
+
+    assert not make().run_until_empty()
+
+
+def test_a_lost_database_connection_is_survived(
+    make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server ends the relay's connection: told once, then on with a new one."""
+    commit(1)
+    relay = make()
+    relay.sweep()
+    commit(2)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        pid = cursor.fetchone()[0]
+    with sessions(1) as [other]:
+        other.run(terminate, pid)
+    with caplog.at_level(logging.INFO, "relay"):
+        wait_until(relay.sweep)
+
+    assert broker.numbers() == [1, 2]
+    assert caplog.text.count("The database is away") == 1
+    assert "The database is back" in caplog.text
+
+
+def test_a_commit_wakes_an_idle_relay(running: MakeRelay, broker: RecordingBroker) -> None:
+    """With an hour between polls an event is published at once, by NOTIFY."""
+    relay = running(POLL_INTERVAL=3600.0)
+    listening(relay)
+    commit(1)
+
+    wait_until(lambda: broker.numbers() == [1])
+
+
+def test_a_lost_listener_falls_back_to_polling(
+    running: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The listening connection dies: it says so, polling goes on."""
+    relay = running(POLL_INTERVAL=0.05)
+    pid = listening(relay)
+    with sessions(1) as [other]:
+        other.run(terminate, pid)
+    wait_until(lambda: "polling instead" in caplog.text)
+    commit(1)
+
+    wait_until(lambda: broker.numbers() == [1])
+
+
+def test_without_notify_polling_is_enough(running: MakeRelay, broker: RecordingBroker) -> None:
+    """LISTEN off, as behind a transaction-pooling proxy: the next poll finds the event."""
+    running(LISTEN=False, POLL_INTERVAL=0.05)
+    commit(1)
+
+    wait_until(lambda: broker.numbers() == [1])
+
+
+def test_several_relays_share_the_work(running: MakeRelay, broker: RecordingBroker) -> None:
+    """Ten relays, many messages: each is published exactly once."""
+    for _ in range(10):
+        running(PAGE_SIZE=7)
+    for key in "abcdefgh":
+        commit(*range(100), key=key)
+
+    wait_until(lambda: len(broker.published) >= 800)
+    assert len({envelope.id for envelope in broker.published}) == len(broker.published) == 800
+
+
+def terminate(pid: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+
+def listening(relay: Relay) -> int:
+    """Wait until the relay's bell is connected and it sleeps; return the connection's pid."""
+
+    def pids() -> list[int]:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+                "AND state = 'idle' AND query LIKE 'LISTEN%%'"
+            )
+            return [row[0] for row in cursor.fetchall()]
+
+    wait_until(pids)
+    return pids()[0]

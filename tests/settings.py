@@ -1,0 +1,33 @@
+"""Settings of the tests: those of the example project, and an app of the tests' own.
+
+Child processes of a test get its exchange, its group and its settings from the environment, so
+that tests do not meet on a broker they share:
+
+TEST_EXCHANGE   the exchange that the relay publishes to and the consumer binds to
+TEST_GROUP      the group, and so the queue, of the test app's handlers
+TEST_INBOX      more of INBOX, as JSON
+"""
+
+import json
+import os
+
+from project import settings as base
+from project.settings import *  # noqa: F403
+
+INSTALLED_APPS = [*base.INSTALLED_APPS, "tests.testapp"]
+TEST_GROUP = os.environ.get("TEST_GROUP", "tests")
+
+_exchange = os.environ.get("TEST_EXCHANGE", "events")
+INBOX = {
+    **getattr(base, "INBOX", {}),
+    "EXCHANGE": _exchange,
+    **json.loads(os.environ.get("TEST_INBOX", "{}")),
+}
+if base.BROKER_URL:
+    RELAYS = {
+        **base.RELAYS,
+        "default": {
+            **base.RELAYS["default"],
+            "OPTIONS": {**base.RELAYS["default"]["OPTIONS"], "EXCHANGE": _exchange},
+        },
+    }

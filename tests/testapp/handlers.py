@@ -1,0 +1,17 @@
+"""What the test app does about its event."""
+
+from django.conf import settings
+
+from inbox import handler
+from outbox import Envelope
+from tests.testapp.events import Happened
+from tests.testapp.models import Effect
+
+RECORD = "tests.record"
+
+
+@handler(Happened, name=RECORD, group=getattr(settings, "TEST_GROUP", "tests"))
+def record(event: Happened, message: Envelope) -> None:
+    Effect.objects.create(
+        key=event.key, number=event.number, message_id=message.id, handler=RECORD
+    )
