@@ -13,7 +13,7 @@ from inbox.registry import handlers
 from outbox.admin_support import html, payload
 from outbox.admin_support.base import ReadOnlyAdmin
 from outbox.admin_support.extensions import MessageExtension, Panel, extend_messages
-from outbox.admin_support.filters import UnindexedFilter
+from outbox.admin_support.filters import ColumnFilter
 from outbox.admin_support.html import Content
 from outbox.models import Message
 
@@ -21,7 +21,7 @@ SHOWN = 50
 """Receipts and dead letters that the page of a message lists."""
 
 
-class HandlerFilter(UnindexedFilter):
+class HandlerFilter(ColumnFilter):
     """By handler; offers those that the service has."""
 
     title = _("handler")
@@ -31,7 +31,7 @@ class HandlerFilter(UnindexedFilter):
         return [(name, name) for name in sorted(handler.name for handler in handlers)]
 
 
-class ReasonFilter(UnindexedFilter):
+class ReasonFilter(ColumnFilter):
     """By the reason of a dead letter."""
 
     title = _("reason")

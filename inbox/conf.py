@@ -1,5 +1,6 @@
 """Settings of the consumer."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,14 @@ from django.core.signals import setting_changed
 from outbox.conf import outbox_settings, parse
 from outbox.exceptions import ConfigurationError
 from outbox.retry import Backoff
+
+# Part of queue names and of dead letters; RabbitMQ keeps amq.* to itself.
+_GROUP = re.compile(r"(?!amq\.)[A-Za-z0-9_.:-]{1,100}")
+
+
+def is_group(name: str) -> bool:
+    """Tell whether `name` can name a group of handlers and its queue."""
+    return bool(_GROUP.fullmatch(name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +49,29 @@ class InboxSettings:
     SSL: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        if self.GROUP and not is_group(self.GROUP):
+            raise ConfigurationError(
+                f"INBOX['GROUP'] {self.GROUP!r}: 1 to 100 letters, digits, or any of '_.:-', and "
+                "not amq.*"
+            )
+        if not 1 <= len(self.EXCHANGE.encode()) <= 255:
+            raise ConfigurationError("INBOX['EXCHANGE'] must have 1 to 255 bytes")
         if not 1 <= self.PREFETCH <= 10_000:
             raise ConfigurationError(f"INBOX['PREFETCH'] must be 1 to 10000, not {self.PREFETCH}")
         if not 0 < self.REDELIVERY_MIN <= self.REDELIVERY_MAX:
             raise ConfigurationError("INBOX needs 0 < REDELIVERY_MIN <= REDELIVERY_MAX")
         if self.RETRY_MAX < 0.1:
             raise ConfigurationError("INBOX['RETRY_MAX'] must be at least 0.1 seconds")
+        if not 0 <= self.HEARTBEAT <= 65_535:
+            raise ConfigurationError("INBOX['HEARTBEAT'] must be 0 (off) to 65535 seconds")
+        if min(self.CONNECT_TIMEOUT, self.SOCKET_TIMEOUT) <= 0:
+            raise ConfigurationError("INBOX needs positive CONNECT_TIMEOUT and SOCKET_TIMEOUT")
 
     @property
     def group(self) -> str:
-        return self.GROUP or outbox_settings().source.strip("/").replace("/", ".") or "inbox"
+        """The group of handlers that name none."""
+        name = re.sub(r"[^A-Za-z0-9_.:-]+", ".", outbox_settings().source).strip(".")
+        return self.GROUP or name[:100] or "inbox"
 
     @property
     def redelivery(self) -> Backoff:
@@ -71,7 +93,8 @@ def broker_url() -> str:
     if inbox_settings().URL:
         return inbox_settings().URL
     # Read as plain settings: the inbox does not depend on the relay.
-    for relay in getattr(settings, "RELAYS", {}).values():
+    relays = getattr(settings, "RELAYS", {})
+    for relay in relays.values() if isinstance(relays, Mapping) else ():
         url = relay.get("URL", "") if isinstance(relay, Mapping) else ""
         if str(url).partition("://")[0] in ("amqp", "amqps", "pyamqp"):
             return str(url)

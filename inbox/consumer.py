@@ -6,21 +6,17 @@ messages stay here, unacknowledged; when the process dies the broker delivers th
 
 import logging
 import time
-from collections import deque
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
 
 from amqp.exceptions import AMQPError
 from django.db import InterfaceError, OperationalError, connections
-from kombu import Connection
 
 from inbox.conf import InboxSettings
-from inbox.delivery import Delivery, Result
-from inbox.heartbeat import Heartbeat
+from inbox.delivery import Result
 from inbox.receiver import Batch
-from inbox.registry import handlers
-from inbox.topology import declare, queue_name
+from inbox.subscription import Incoming, Subscription
 from outbox.failpoints import hit
 from outbox.shutdown import Shutdown
 
@@ -28,6 +24,9 @@ logger = logging.getLogger("inbox")
 
 READ_SECONDS = 1.0
 """How long one read waits for messages before it looks whether to stop."""
+
+BROKER = "broker"
+DATABASE = "database"
 
 
 @dataclass(slots=True)
@@ -44,15 +43,6 @@ class Progress:
     started: float = field(default_factory=time.monotonic)
 
 
-@dataclass(slots=True)
-class Incoming:
-    """A delivery with what is needed to settle it on its channel."""
-
-    tag: int
-    delivery: Delivery
-    attempt: int
-
-
 class Consumer:
     """One process that consumes the queue of one group, on one connection."""
 
@@ -65,11 +55,8 @@ class Consumer:
         self._conf = conf
         self._using = using
         self._shutdown = shutdown
-        self._connection: Connection | None = None
-        self._heartbeat: Heartbeat | None = None
-        self._channel: Any = None
-        self._buffer: deque[Incoming] = deque()
-        self._held: list[tuple[float, Incoming]] = []
+        self._subscription: Subscription | None = None
+        self._held: list[tuple[float, int]] = []  # when to give back which delivery tag
         self._outages = 0
 
     def run(self, *, until_empty: bool = False) -> bool:
@@ -82,135 +69,98 @@ class Consumer:
         try:
             while not self._shutdown.requested:
                 try:
-                    self._connect()
-                    if self._step(until_empty):
+                    if self._step(self._subscribed(), until_empty):
                         return not self.progress.failed
                 except (AMQPError, OSError) as exc:
-                    self._disconnect()
-                    self._away("broker", f"{type(exc).__name__}: {exc}")
+                    self._unsubscribe()
+                    self._away(BROKER, f"{type(exc).__name__}: {exc}", wait=not until_empty)
                 except (OperationalError, InterfaceError) as exc:
                     connections[self._using].close()
-                    self._away("database", str(exc).strip())
-                if self._outages and until_empty:
+                    self._away(DATABASE, str(exc).strip(), wait=not until_empty)
+                if self.progress.away and until_empty:
                     return False
             return True
         finally:
-            self._disconnect()
+            if self._subscription is not None:
+                self._subscription.close()
 
-    def _step(self, until_empty: bool) -> bool:
+    def _subscribed(self) -> Subscription:
+        if self._subscription is None:
+            subscription = Subscription(self.group, url=self._url, conf=self._conf)
+            try:
+                subscription.open()
+            except BaseException:
+                subscription.drop()
+                raise
+            self._subscription = subscription
+        return self._subscription
+
+    def _unsubscribe(self) -> None:
+        """Drop the connection; the broker delivers again what was not acknowledged."""
+        subscription, self._subscription = self._subscription, None
+        self._held.clear()
+        if subscription is not None:
+            subscription.drop()
+
+    def _step(self, subscription: Subscription, until_empty: bool) -> bool:
         """Read what is there, process it; return whether the queue is empty and that was asked."""
-        if not self._buffer:
-            self._read(0.05 if until_empty else self._read_seconds())
-        self._requeue_due()
-        if self._buffer:
-            self._process()
+        if not subscription.arrived:
+            subscription.read(0.05 if until_empty else self._read_seconds())
+            self._back(BROKER)
+        self._requeue_due(subscription)
+        if subscription.arrived:
+            self._process(subscription)
             return False
-        self._back()
         if not until_empty:
             return False
-        if self._held:
-            return True
-        waiting = self._channel.queue_declare(queue=queue_name(self.group), passive=True)
+        # With all that may be prefetched on hold, no more would come.
+        full = len(self._held) >= self._conf.PREFETCH
         # A message may have come in between the read and the answer.
-        return not self._buffer and waiting.message_count == 0
-
-    def _connect(self) -> None:
-        if self._channel is not None:
-            return
-        conf = self._conf
-        self._connection = Connection(
-            self._url,
-            heartbeat=conf.HEARTBEAT,
-            connect_timeout=conf.CONNECT_TIMEOUT,
-            ssl=dict(conf.SSL) if conf.SSL is not None else self._url.startswith("amqps"),
-            transport_options={
-                "read_timeout": conf.SOCKET_TIMEOUT,
-                "write_timeout": conf.SOCKET_TIMEOUT,
-                "client_properties": {"connection_name": f"django-outbox-inbox {self.group}"},
-            },
-        )
-        self._connection.connect()
-        bound = handlers.groups().get(self.group, [])
-        declare(self._connection, exchange=conf.EXCHANGE, group=self.group, bound=bound)
-        self._heartbeat = Heartbeat(self._connection.connection)
-        self._heartbeat.start()
-        channel: Any = self._connection.channel()  # py-amqp's, beneath kombu's types
-        channel.auto_decode = False
-        channel.basic_qos(0, conf.PREFETCH, False)
-        channel.basic_consume(
-            queue_name(self.group), callback=self._on_message, on_cancel=self._on_cancel
-        )
-        self._channel = channel
-
-    def _on_message(self, raw: Any) -> None:
-        properties = raw.properties
-        headers = properties.get("application_headers") or {}
-        body = raw.body if isinstance(raw.body, bytes) else str(raw.body).encode()
-        delivery = Delivery(
-            headers=headers,
-            body=body,
-            content_type=properties.get("content_type"),
-            topic=raw.delivery_info.get("routing_key") or "",
-        )
-        attempt = headers.get("x-delivery-count", 0)
-        self._buffer.append(
-            Incoming(raw.delivery_tag, delivery, attempt if isinstance(attempt, int) else 0)
-        )
-
-    def _on_cancel(self, consumer_tag: str) -> None:
-        raise OSError(f"the broker cancelled the consumer; was queue {self.group!r} deleted?")
-
-    def _read(self, seconds: float) -> None:
-        """Wait for a message, then take all that has already arrived."""
-        assert self._connection is not None
-        self._connection.heartbeat_check()
-        try:
-            self._connection.drain_events(timeout=seconds)
-            while len(self._buffer) < self._conf.PREFETCH:
-                self._connection.drain_events(timeout=0)
-        except TimeoutError:
-            pass
+        return full or (subscription.ready() == 0 and not subscription.arrived)
 
     def _read_seconds(self) -> float:
         if not self._held:
             return READ_SECONDS
         return min(READ_SECONDS, max(0.01, self._held[0][0] - time.monotonic()))
 
-    def _process(self) -> None:
-        batch = [self._buffer[index] for index in range(len(self._buffer))]
-        results = Batch(
-            [incoming.delivery for incoming in batch], using=self._using, group=self.group
-        ).receive()
-        # Only now: had the transaction failed, the batch would still be in the buffer.
-        self._buffer.clear()
-        self._back()
+    def _process(self, subscription: Subscription) -> None:
+        batch = list(subscription.arrived)
+        _drop_broken_connections()
+        deliveries = [incoming.delivery for incoming in batch]
+        with subscription.idle():
+            results = Batch(deliveries, using=self._using, group=self.group).receive()
+        # Only now: had the transaction failed, the batch would still be waiting there.
+        subscription.arrived.clear()
+        self._back(DATABASE)
         self._count(results)
-        self._settle(batch, results)
+        self._settle(subscription, batch, results)
         hit("inbox.acked")
 
-    def _settle(self, batch: Sequence[Incoming], results: Sequence[Result]) -> None:
+    def _settle(
+        self, subscription: Subscription, batch: Sequence[Incoming], results: Sequence[Result]
+    ) -> None:
         """Acknowledge what is settled, with one frame where possible; hold the rest for a while."""
         failed = [
             incoming for incoming, result in zip(batch, results, strict=True) if not result.settled
         ]
         if not failed and not self._held:
-            self._channel.basic_ack(batch[-1].tag, multiple=True)
+            subscription.ack(batch[-1].tag, multiple=True)
             return
         for incoming, result in zip(batch, results, strict=True):
             if result.settled:
-                self._channel.basic_ack(incoming.tag)
+                subscription.ack(incoming.tag)
         now = time.monotonic()
-        for incoming in failed:
-            delay = self._conf.redelivery.ceiling(incoming.attempt)
-            self._held.append((now + delay, incoming))
-        self._held.sort(key=lambda held: held[0])
+        self._held += [
+            (now + self._conf.redelivery.ceiling(incoming.attempt), incoming.tag)
+            for incoming in failed
+        ]
+        self._held.sort()
 
-    def _requeue_due(self) -> None:
+    def _requeue_due(self, subscription: Subscription) -> None:
         """Give failed messages back to the queue when their pause is over."""
         now = time.monotonic()
         while self._held and self._held[0][0] <= now:
-            _, incoming = self._held.pop(0)
-            self._channel.basic_reject(incoming.tag, requeue=True)
+            subscription.requeue(self._held.pop(0)[1])
 
     def _count(self, results: Sequence[Result]) -> None:
         progress = self.progress
@@ -222,38 +172,27 @@ class Consumer:
             progress.dead += result.dead
             progress.failed += len(result.failures)
 
-    def _away(self, what: str, reason: str) -> None:
-        if not self.progress.away:
+    def _away(self, what: str, reason: str, *, wait: bool) -> None:
+        """Say once that something is away, and wait before the next attempt."""
+        if self.progress.away != what:
+            self.progress.away, self._outages = what, 0
             logger.error(
                 "The %s is away: %s. Nothing is lost; trying again until it is back.", what, reason
             )
-        self.progress.away = what
         delay = self._conf.backoff.delay(self._outages)
         self._outages += 1
-        self._pause(delay)
+        if wait:
+            with self._subscription.idle() if self._subscription else nullcontext():
+                self._shutdown.wait(delay)
 
-    def _pause(self, seconds: float) -> None:
-        """Wait, answering the broker's heartbeats if there is a connection."""
-        deadline = time.monotonic() + seconds
-        while not self._shutdown.requested and (left := deadline - time.monotonic()) > 0:
-            self._shutdown.wait(min(left, 1.0))
+    def _back(self, what: str) -> None:
+        if self.progress.away == what:
+            logger.info("The %s is back after %d attempts.", what, self._outages)
+            self.progress.away = ""
 
-    def _back(self) -> None:
-        if self.progress.away:
-            logger.info("The %s is back after %d attempts.", self.progress.away, self._outages)
-        self.progress.away = ""
-        self._outages = 0
 
-    def _disconnect(self) -> None:
-        """Drop the connection; the broker delivers again what was not acknowledged."""
-        heartbeat, self._heartbeat = self._heartbeat, None
-        connection, self._connection, self._channel = self._connection, None, None
-        self._buffer.clear()
-        self._held.clear()
-        if heartbeat is not None:
-            heartbeat.stop()
-        if connection is not None:
-            try:
-                connection.collect(socket_timeout=1)
-            except (AMQPError, OSError):
-                logger.debug("Error while dropping the broker connection", exc_info=True)
+def _drop_broken_connections() -> None:
+    """Close connections that an error has left unusable: nobody else does, outside requests."""
+    for connection in connections.all(initialized_only=True):
+        if connection.errors_occurred:
+            connection.close_if_unusable_or_obsolete()

@@ -12,7 +12,7 @@ from outbox.envelope import Envelope
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A received message in its raw form: headers, body, topic (routing key) and attempt."""
+    """A received message in its raw form; the topic is the routing key."""
 
     headers: Mapping[str, object]
     body: bytes
@@ -35,12 +35,12 @@ class Delivery:
 
     def headers_as_json(self) -> str:
         """Return the headers as ASCII JSON, whatever a sender put there."""
-        return json.dumps(self.headers, default=_readable, sort_keys=True, skipkeys=True)
+        return json.dumps(_plain(self.headers), sort_keys=True)
 
     def digest(self) -> str:
-        """Return a fingerprint of headers and body, equal for each delivery of one message."""
-        hashed = hashlib.sha256(self.headers_as_json().encode())
-        hashed.update(b"\0")
+        """Return a fingerprint of the message, equal for each delivery of it."""
+        about = json.dumps([self.topic, self.content_type, self.headers_as_json()])
+        hashed = hashlib.sha256(about.encode())
         hashed.update(self.body)
         return hashed.hexdigest()
 
@@ -66,9 +66,17 @@ class Result:
         return "; ".join(f"{name}: {why}" for name, why in self.failures.items())
 
 
-def _readable(value: object) -> str:
-    if isinstance(value, bytes | bytearray):
-        return value.decode(errors="backslashreplace")
+def _plain(value: object) -> object:
+    """Return a header's value in the types of JSON; bytes as Python writes them, to the byte."""
+    if isinstance(value, Mapping):
+        return {
+            name if isinstance(name, str) else repr(name): _plain(item)
+            for name, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
     if isinstance(value, datetime):
         return value.isoformat()
+    if value is None or isinstance(value, str | int | float):
+        return value
     return repr(value)

@@ -2,13 +2,17 @@
 
 One statement claims the receipts of the whole batch. Each handler runs in a savepoint: if it
 raises, nothing of it remains and its receipt is taken back before the commit.
+
+Constraints that the database checks at the commit would let one handler fail the whole batch.
+They are checked before; if one is violated, the batch starts again and checks after each handler.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from django.db import connections, transaction
+from django.db import DatabaseError, OperationalError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from inbox import sql
@@ -27,7 +31,6 @@ logger = logging.getLogger("inbox")
 Claim = tuple[str, str, str]
 """message id, handler, source: what a receipt is unique by."""
 
-
 Row = tuple[Any, ...]
 
 
@@ -42,8 +45,17 @@ class DeadRow(NamedTuple):
     delivery: Delivery
     reason: DeadLetter.Reason
     error: str
+    group: str
     envelope: Envelope | None = None
     handler: str = ""
+
+
+class RolledBack(Exception):
+    """The handler asked for a rollback with set_rollback(True), so it has not handled."""
+
+
+class DeferredViolation(Exception):
+    """Some handler of the batch violates a constraint that is checked at the commit."""
 
 
 class Batch:
@@ -61,19 +73,33 @@ class Batch:
         ordered: bool = False,
     ) -> None:
         self.deliveries = deliveries
-        self.results = [Result() for _ in deliveries]
         self._using = using
         self._group = group
         self._ordered = ordered
+        self._start(check_each=False)
+
+    def _start(self, *, check_each: bool) -> None:
+        self.results = [Result() for _ in self.deliveries]
+        self._check_each = check_each
         self._dead: list[DeadRow] = []
         self._released: list[Claim] = []
-        self._stopped_keys: dict[str, str] = {}
+        self._stopped_keys: dict[str | None, str] = {}
 
     def receive(self) -> list[Result]:
         """Process the batch and commit; return what became of each delivery, in order.
 
-        Raises what the database raises when it cannot be reached; nothing has happened then.
+        Raises OperationalError or InterfaceError when the database cannot be reached; nothing
+        has happened then.
         """
+        try:
+            self._receive()
+        except DeferredViolation:
+            self._start(check_each=True)
+            self._receive()
+        hit("inbox.committed")
+        return self.results
+
+    def _receive(self) -> None:
         with transaction.atomic(using=self._using):
             wanted = self._decode()
             hit("inbox.received")
@@ -82,9 +108,8 @@ class Batch:
                 self._handle(item, claims)
             self._release()
             self._bury()
+            self._check_deferred()
             hit("inbox.handled")
-        hit("inbox.committed")
-        return self.results
 
     def _decode(self) -> list[Wanted]:
         """Return the usable messages and who wants them; the others become dead letters."""
@@ -93,30 +118,21 @@ class Batch:
             try:
                 envelope = delivery.decode()
             except UndecodableMessage as exc:
-                self._dead.append(DeadRow(delivery, DeadLetter.Reason.UNDECODABLE, str(exc)))
+                reason = DeadLetter.Reason.UNDECODABLE
+                self._dead.append(DeadRow(delivery, reason, str(exc), self._group or ""))
                 result.dead += 1
                 continue
             wanting = handlers.for_type(envelope.type, self._group)
             usable = [found for found in wanting if found.version in (None, envelope.version)]
             if usable:
                 wanted.append(Wanted(delivery, envelope, result, usable))
-            elif self._group is not None:
-                self._unwanted(delivery, envelope, result, wanting)
+            # Without a queue of a group, a message that nobody wants concerns nobody.
+            concerned = {found.group for found in wanting} if self._group is None else {self._group}
+            for group in sorted(concerned - {found.group for found in usable}):
+                others = [found for found in wanting if found.group == group]
+                self._dead.append(_unwanted(delivery, envelope, group, others))
+                result.dead += 1
         return wanted
-
-    def _unwanted(
-        self, delivery: Delivery, envelope: Envelope, result: Result, wanting: list[Handler]
-    ) -> None:
-        what = f"{envelope.type} v{envelope.version}"
-        if wanting:
-            known = ", ".join(f"{found.name} (v{found.version})" for found in wanting)
-            reason = DeadLetter.Reason.UNKNOWN_VERSION
-            error = f"No handler for {what}; handlers of other versions: {known}."
-        else:
-            reason = DeadLetter.Reason.UNKNOWN_TYPE
-            error = f"No handler of group {self._group!r} for {what}."
-        self._dead.append(DeadRow(delivery, reason, error, envelope))
-        result.dead += 1
 
     def _claim(self, wanted: list[Wanted]) -> set[Claim]:
         """Insert the receipts of the batch; return those that were not there before."""
@@ -147,7 +163,7 @@ class Batch:
                 result.duplicates += 1
                 continue
             claims.discard(claim)  # a second copy in this batch is a duplicate
-            blocker = self._stopped_keys.get(envelope.key or "") if self._ordered else None
+            blocker = self._stopped_keys.get(envelope.key)
             if blocker is not None:
                 result.failures[found.name] = f"waits behind {blocker} of its key"
                 self._released.append(claim)
@@ -161,20 +177,30 @@ class Batch:
         delivery, envelope, result, _ = item
         try:
             event = codec.decode(envelope, event_types.find(envelope.type, envelope.version))
-        except UndecodableMessage as exc:
-            self._dead.append(
-                DeadRow(delivery, DeadLetter.Reason.INVALID_DATA, str(exc), envelope, found.name)
-            )
+        except Exception as exc:
+            # An event's class can have checks of its own, which can raise anything.
+            error = str(exc) if isinstance(exc, UndecodableMessage) else _describe(exc)
+            reason = DeadLetter.Reason.INVALID_DATA
+            self._dead.append(DeadRow(delivery, reason, error, found.group, envelope, found.name))
             result.dead += 1
             return False
+        connection = connections[self._using]
+        hooks = len(connection.run_on_commit)
         try:
             with transaction.atomic(using=self._using), use_context(Context.caused_by(envelope)):
                 found.function(event, envelope)
-        except Exception as exc:
-            connection = connections[self._using]
-            if connection.connection is None or not connection.is_usable():
-                raise  # the database went away: an outage, not the handler's fault
-            result.failures[found.name] = f"{type(exc).__name__}: {exc}"
+                if transaction.get_rollback(using=self._using):
+                    raise RolledBack("the handler called set_rollback(True) or lost the connection")
+                if self._check_each:
+                    connection.check_constraints()
+        except KeyboardInterrupt:
+            raise  # a person's wish, not the handler's
+        except BaseException as exc:
+            if not _transaction_lives(connection):
+                raise OperationalError(
+                    f"the transaction was lost while handler {found.name} ran: {_describe(exc)}"
+                ) from exc
+            result.failures[found.name] = _describe(exc)
             logger.exception(
                 "Handler %s failed on %s %s; nothing of it remains, it will be tried again.",
                 found.name,
@@ -182,22 +208,35 @@ class Batch:
                 envelope.id,
             )
             return False
+        _make_robust(connection, hooks)
         result.handled += 1
         return True
+
+    def _check_deferred(self) -> None:
+        if self._check_each or not any(result.handled for result in self.results):
+            return
+        try:
+            connections[self._using].check_constraints()
+        except OperationalError:
+            raise
+        except DatabaseError as exc:
+            raise DeferredViolation from exc
 
     def _release(self) -> None:
         self._execute(sql.release, self._released)
 
     def _bury(self) -> None:
         now = self._timestamp()
-        self._execute(sql.bury, [self._dead_row(row, now) for row in self._dead])
+        rows = [self._dead_row(row, now) for row in self._dead]
+        # In one order in every process, as with the receipts.
+        self._execute(sql.bury, sorted(rows, key=sql.dead_letter_key))
         for row in self._dead:
             logger.error("Dead letter (%s): %s", row.reason, row.error)
 
     def _dead_row(self, row: DeadRow, now: object) -> Row:
         delivery, envelope = row.delivery, row.envelope
         return (
-            self._group or "",
+            row.group,
             row.handler,
             row.reason.value,
             _storable(row.error),
@@ -235,6 +274,37 @@ class Batch:
                 if returning:
                     found += cursor.fetchall()
         return found
+
+
+def _unwanted(delivery: Delivery, envelope: Envelope, group: str, others: list[Handler]) -> DeadRow:
+    what = f"{envelope.type} v{envelope.version}"
+    if others:
+        known = ", ".join(f"{found.name} (v{found.version})" for found in others)
+        reason = DeadLetter.Reason.UNKNOWN_VERSION
+        error = f"No handler for {what}; handlers of other versions: {known}."
+    else:
+        reason = DeadLetter.Reason.UNKNOWN_TYPE
+        error = f"No handler of group {group!r} for {what}."
+    return DeadRow(delivery, reason, error, group, envelope)
+
+
+def _transaction_lives(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether the transaction around a handler that failed can go on."""
+    return (
+        connection.connection is not None
+        and not connection.needs_rollback
+        and connection.is_usable()
+    )
+
+
+def _make_robust(connection: BaseDatabaseWrapper, start: int) -> None:
+    """Let on_commit hooks fail alone: without those of other handlers and the consumer."""
+    hooks: list[Any] = connection.run_on_commit
+    hooks[start:] = [(savepoints, hook, True) for savepoints, hook, _ in hooks[start:]]
+
+
+def _describe(exc: BaseException) -> str:
+    return f"{type(exc).__name__}: {exc}"
 
 
 def _storable(text: str) -> str:

@@ -1,11 +1,11 @@
 """The handlers of this service: what they want, and which group they belong to."""
 
-import re
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from inbox.conf import inbox_settings
+from inbox.conf import inbox_settings, is_group
 from inbox.routing import is_pattern, matches
 from outbox.envelope import Envelope
 from outbox.exceptions import ConfigurationError
@@ -15,7 +15,6 @@ Function = Callable[[Any, Envelope], object]
 F = TypeVar("F", bound=Function)
 
 MAX_HANDLER_NAME = 100
-_GROUP = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +48,21 @@ class HandlerRegistry:
 
     def add(self, new: Handler) -> Handler:
         """Register a handler; raise ConfigurationError if its name is taken or malformed."""
-        if not 1 <= len(new.name) <= MAX_HANDLER_NAME:
+        if not 1 <= len(new.name) <= MAX_HANDLER_NAME or not new.name.isprintable():
             raise ConfigurationError(
-                f"Handler name {new.name!r}: 1 to {MAX_HANDLER_NAME} characters"
+                f"Handler name {new.name!r}: 1 to {MAX_HANDLER_NAME} printable characters"
+            )
+        if _runs_later(new.function):
+            raise ConfigurationError(
+                f"Handler {new.name} is async or a generator: calling it would do nothing. Make "
+                "it a plain function; async_to_sync runs async code inside."
             )
         if not is_pattern(new.pattern):
             raise ConfigurationError(
                 f"Handler {new.name}: malformed pattern {new.pattern!r}; use words joined by dots, "
                 "'*' for one word, '#' for any number."
             )
-        if new.declared_group and not _GROUP.fullmatch(new.declared_group):
+        if new.declared_group and not is_group(new.declared_group):
             raise ConfigurationError(f"Handler {new.name}: malformed group {new.declared_group!r}")
         taken = self._handlers.get(new.name)
         if taken is not None and _origin(taken.function) != _origin(new.function):
@@ -109,7 +113,8 @@ def handler(
 
     `name` identifies its receipts, by default `<app>.<function>`; `group` names the queue that
     it shares with the other handlers of the group. Raises ConfigurationError for a name that is
-    taken, a malformed pattern, or a class that is no event.
+    taken, a malformed pattern or a function that is async, UnknownEventType for a class that is
+    no event.
     """
 
     def register(function: F) -> F:
@@ -135,6 +140,19 @@ def handler(
 def _default_name(function: Function) -> str:
     module = function.__module__.removesuffix(".handlers")
     return f"{module}.{getattr(function, '__name__', type(function).__name__)}"
+
+
+def _runs_later(function: Function) -> bool:
+    call = getattr(function, "__call__", function)  # noqa: B004 - an instance's own
+    return any(
+        test(candidate)
+        for candidate in (function, call)
+        for test in (
+            inspect.iscoroutinefunction,
+            inspect.isgeneratorfunction,
+            inspect.isasyncgenfunction,
+        )
+    )
 
 
 def _origin(function: Function) -> str:

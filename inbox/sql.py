@@ -1,5 +1,7 @@
 """Every statement that the receiver runs itself. Values are parameters, names are fixed here."""
 
+from typing import Any
+
 RECEIPT_COLUMNS = ("handler", "source", "message_id", "type", "correlation_id", "processed")
 DEAD_LETTER_COLUMNS = (
     "group",
@@ -16,6 +18,14 @@ DEAD_LETTER_COLUMNS = (
     "digest",
     "received",
 )
+
+
+_KEY = tuple(DEAD_LETTER_COLUMNS.index(name) for name in ("digest", "group", "handler"))
+
+
+def dead_letter_key(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return what a dead letter is unique by, from the values of its columns."""
+    return tuple(row[index] for index in _KEY)
 
 
 def _names(columns: tuple[str, ...]) -> str:

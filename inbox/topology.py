@@ -4,6 +4,7 @@ Consumers own queues and bindings; the publisher only knows the exchange.
 """
 
 import logging
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,7 @@ from kombu import Connection, Exchange, Queue
 
 from inbox.registry import Handler
 from outbox.exceptions import ConfigurationError
+from outbox.registry import registry as event_types
 
 logger = logging.getLogger("inbox")
 
@@ -32,8 +34,18 @@ def declare(connection: Connection, *, exchange: str, group: str, bound: Iterabl
     _declare_queue(connection, queue_name(group))
     channel: Any
     with connection.channel() as channel:
-        for pattern in sorted({found.pattern for found in bound}):
-            channel.queue_bind(queue=queue_name(group), exchange=exchange, routing_key=pattern)
+        for routing_key in sorted(routing_keys(bound)):
+            channel.queue_bind(queue=queue_name(group), exchange=exchange, routing_key=routing_key)
+
+
+def routing_keys(bound: Iterable[Handler]) -> set[str]:
+    """Return the binding keys of handlers: their patterns, and topics that differ from the type."""
+    found = list(bound)
+    return {each.pattern for each in found} | {
+        event_type.topic
+        for event_type in event_types
+        if event_type.topic and any(each.wants(event_type.name) for each in found)
+    }
 
 
 def queue_arguments(connection: Connection) -> dict[str, Any]:
@@ -42,8 +54,8 @@ def queue_arguments(connection: Connection) -> dict[str, Any]:
     RabbitMQ 4 drops a message after 20 deliveries unless told not to; a crash of a consumer
     must not count against a message, so the limit is lifted where it exists.
     """
-    version = str(connection.connection.server_properties.get("version", "0"))
-    unlimited = {"x-delivery-limit": -1} if int(version.partition(".")[0] or 0) >= 4 else {}
+    major = re.match(r"\d+", str(connection.connection.server_properties.get("version", "")))
+    unlimited = {"x-delivery-limit": -1} if major and int(major[0]) >= 4 else {}
     return {"x-queue-type": "quorum", **unlimited}
 
 

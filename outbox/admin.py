@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from outbox.admin_support import html, payload
 from outbox.admin_support.base import KeysetChangeList, ReadOnlyAdmin
 from outbox.admin_support.extensions import MessageExtension, Panel, message_extensions
-from outbox.admin_support.filters import ChoiceFilter, UnindexedFilter
+from outbox.admin_support.filters import ChoiceFilter, ColumnFilter
 from outbox.admin_support.html import Content
 from outbox.models import Message
 from outbox.registry import registry
@@ -23,7 +23,7 @@ FLOW_SHOWN = 20
 """Children that the page of a message lists; the whole flow is a link away."""
 
 
-class TypeFilter(UnindexedFilter):
+class TypeFilter(ColumnFilter):
     """By event type; offers those that the service knows."""
 
     title = _("type")

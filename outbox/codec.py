@@ -154,13 +154,13 @@ def _decode_as(body: bytes, schema: type) -> Any:
 
 def _tree(payload: Any) -> Any:
     """Return a payload as mappings, sequences and the values that JSON could distort."""
-    if _is_pydantic(type(payload)):
+    if _is_pydantic(type(payload)):  # type: ignore[arg-type]
         return payload.model_dump()
     return msgspec.to_builtins(payload, builtin_types=(datetime, time, Decimal))
 
 
 def _json(payload: Any) -> bytes:
-    if _is_pydantic(type(payload)):
+    if _is_pydantic(type(payload)):  # type: ignore[arg-type]
         # By alias, since that is the name that the class itself reads.
         text: str = payload.model_dump_json(by_alias=True)
         return text.encode()

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
@@ -104,10 +104,10 @@ def _draft(event: object, payload: Any, options: dict[str, Any]) -> Draft:
 def _write(drafts: Sequence[Draft], using: str | None) -> list[Envelope]:
     connection = connections[using or write_database()]
     if not in_transaction(connection):
+        given = "" if connection.alias == DEFAULT_DB_ALIAS else f"using={connection.alias!r}"
         raise TransactionRequired(
             f"emit() needs a transaction on the database {connection.alias!r}, so that the event "
-            "and your data commit together. Wrap both in transaction.atomic()"
-            + ("." if connection.alias == DEFAULT_DB_ALIAS else f"(using={connection.alias!r}).")
+            f"and your data commit together. Wrap both in transaction.atomic({given})."
         )
     if not drafts:
         return []
@@ -272,7 +272,8 @@ def _insert(connection: BaseDatabaseWrapper, rows: list[tuple[object, ...]]) -> 
     with connection.cursor() as cursor:
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
-            cursor.execute(sql.insert(len(part)), [value for row in part for value in row])
+            values: list[Any] = [value for row in part for value in row]
+            cursor.execute(sql.insert(len(part)), values)
 
 
 def _adapted(

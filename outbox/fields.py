@@ -6,7 +6,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
-class TransactionIdField(models.BigIntegerField):
+class TransactionIdField(models.BigIntegerField):  # type: ignore[type-arg]
     """A 64-bit transaction id (xid8) on PostgreSQL, a plain integer elsewhere."""
 
     description = "Transaction id"

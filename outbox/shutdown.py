@@ -46,7 +46,8 @@ class Shutdown:
         """
         if self.requested:
             return False
-        readable, _, _ = select.select([self._reader, *sources], [], [], max(0.0, seconds))
+        watched: list[Any] = [self._reader, *sources]
+        readable, _, _ = select.select(watched, [], [], max(0.0, seconds))
         return any(source in readable for source in sources)
 
     def __enter__(self) -> Self:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db import router
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
@@ -20,7 +20,18 @@ from outbox.models import Message
 from relay.conf import relay_settings
 from relay.models import Checkpoint
 from relay.publications import Publication, publications
-from relay.states import State, cursors, pending, published, relay_names, states
+from relay.states import (
+    State,
+    cursors,
+    few_pending,
+    is_pending,
+    published,
+    relay_names,
+    states,
+)
+
+FEW = 2_000
+"""Pending messages that are looked up one by one; more of them are met soon enough by walking."""
 
 
 class StateFilter(ChoiceFilter):
@@ -28,6 +39,7 @@ class StateFilter(ChoiceFilter):
 
     title = _("state")
     parameter_name = "state"
+    _backlog: Q | None = None
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         self._cursors = cursors(router.db_for_read(Message))
@@ -42,11 +54,18 @@ class StateFilter(ChoiceFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
         state, _separator, relay = (self.chosen or "").partition(":")
         found = [cursor for cursor in self._cursors if cursor.relay == relay]
-        if state == State.PENDING:
-            return pending(queryset, found)
         if state == State.PUBLISHED:
             return published(queryset, relay, found)
+        if state == State.PENDING:
+            log = Message.objects.using(queryset.db).all()
+            positions = few_pending(log, found, FEW)
+            if positions is not None:
+                return queryset.filter(pk__in=positions)
+            self._backlog = is_pending(relay)
         return queryset
+
+    def unindexed(self) -> Q | None:
+        return self._backlog
 
 
 class RelayExtension(MessageExtension):

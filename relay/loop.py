@@ -167,7 +167,10 @@ class Relay:
     # --- Trouble: told once, backed off with jitter, told again when it is over --------------
 
     def _database_away(self, exc: Exception) -> None:
-        connections[self.log.using].close()
+        connection = connections[self.log.using]
+        if connection.vendor == "sqlite" and "locked" not in str(exc):
+            raise exc  # a file is never away: this is a missing table, a full disk
+        connection.close()
         self._away(DATABASE, str(exc).strip())
 
     def _away(self, what: str, reason: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db import connections
 from django.db.models import CharField, F, Func, Q, QuerySet, TextChoices, Value
+from django.db.models.lookups import Exact
 from django.utils.translation import gettext_lazy as _
 
 from outbox.fields import TransactionIdField
@@ -20,7 +21,7 @@ from outbox.models import Message
 from relay import sql
 from relay.conf import relay_settings
 from relay.models import Checkpoint
-from relay.snapshots import parse
+from relay.snapshots import Snapshot, parse
 
 
 class State(TextChoices):
@@ -79,17 +80,29 @@ def conditions(vendor: str, **names: str) -> tuple[str, str]:
     return sql.SQLITE_COVERS.format(**names), sql.SQLITE_SKIPS.format(**names)
 
 
-def pending(queryset: QuerySet[Message], found: Sequence[Checkpoint]) -> QuerySet[Message]:
-    """Return the messages that a relay has yet to publish; `found` are the relay's cursors.
+def is_pending(relay: str) -> Q:
+    """Return the condition that a relay has yet to publish a message; no index finds it."""
+    return Q(Exact(StateOf(relay), State.PENDING.value))
 
-    Every condition is a range of an index that starts with the lane, so the cost is that of the
-    pending messages, not of the published ones.
+
+def few_pending(
+    queryset: QuerySet[Message], found: Sequence[Checkpoint], limit: int
+) -> list[int] | None:
+    """Return the positions of what a relay has yet to publish; None if they are more than `limit`.
+
+    `found` are the relay's cursors. The cost is that of the pending messages, not of the
+    published ones. Each part is one range of one index and stops at the limit: asked for all
+    parts at once and in order, the planner may prefer to walk the whole table.
     """
-    condition = _unread_lanes([cursor.lane for cursor in found])
-    vendor = connections[queryset.db].vendor
+    parts = _unread(queryset, [cursor.lane for cursor in found])
+    sees_snapshots = connections[queryset.db].vendor == "postgresql"
     for cursor in found:
-        condition |= _behind(cursor) if vendor == "postgresql" else _above(cursor)
-    return queryset.filter(condition)
+        lane = queryset.filter(lane=cursor.lane)
+        if sees_snapshots:
+            parts += _behind(lane, cursor)
+        else:  # position order is commit order
+            parts.append(lane.filter(position__gt=cursor.position))
+    return _at_most(limit, parts)
 
 
 def published(
@@ -103,41 +116,46 @@ def published(
     # Rows that a floor sees were there before `sequence` was read; those of the cursor's own
     # window are published in the order of their positions, up to its own.
     highest = max((max(cursor.position, cursor.sequence) for cursor in found), default=0)
-    return queryset.alias(state=StateOf(relay)).filter(
-        position__lte=highest, state=Value(State.PUBLISHED.value)
-    )
+    return queryset.filter(Exact(StateOf(relay), State.PUBLISHED.value), position__lte=highest)
 
 
-def _behind(cursor: Checkpoint) -> Q:
-    """Return the condition for PostgreSQL: not seen by the ceiling, or left over in its window."""
-    condition = _unseen(cursor.lane, cursor.ceiling)
+def _behind(lane: QuerySet[Message], cursor: Checkpoint) -> list[QuerySet[Message]]:
+    """Return what the ceiling does not see, and what is left of its window, on PostgreSQL."""
+    floor, ceiling = parse(cursor.floor), parse(cursor.ceiling)
+    parts = [lane.filter(transaction_id__gte=TransactionId(ceiling.xmax))]
+    if ceiling.in_flight:
+        parts.append(lane.filter(transaction_id__in=_ids(ceiling)))
     if not cursor.complete:
-        condition |= _unseen(cursor.lane, cursor.floor) & Q(position__gt=cursor.position)
-    return condition
+        above = max(cursor.position, cursor.window_start)
+        new = lane.filter(transaction_id__gte=TransactionId(floor.xmax), position__gt=above)
+        parts.append(new.order_by("position"))
+        landed = Q(transaction_id__in=_ids(floor), position__gt=cursor.position)
+        parts += [lane.filter(landed)] if floor.in_flight else []
+    return parts
 
 
-def _unseen(lane: int, text: str) -> Q:
-    snapshot = parse(text)
-    condition = Q(lane=lane, transaction_id__gte=TransactionId(snapshot.xmax))
-    if snapshot.in_flight:
-        flying = [TransactionId(xid) for xid in sorted(snapshot.in_flight)]
-        condition |= Q(lane=lane, transaction_id__in=flying)
-    return condition
-
-
-def _above(cursor: Checkpoint) -> Q:
-    """Return the condition for SQLite, where position order is commit order."""
-    return Q(lane=cursor.lane, position__gt=cursor.position)
-
-
-def _unread_lanes(read: list[int]) -> Q:
-    """Return a condition for all lanes but these, as ranges: an index cannot find "not in"."""
+def _unread(queryset: QuerySet[Message], read: list[int]) -> list[QuerySet[Message]]:
+    """Return what is in other lanes than these, as ranges: an index cannot find "not in"."""
     bounds = [-1, *sorted(read)]
-    condition = Q(lane__gt=bounds[-1])
+    parts = [queryset.filter(lane__gt=bounds[-1])]
     for low, high in pairwise(bounds):
         if high - low > 1:
-            condition |= Q(lane__gt=low, lane__lt=high)
-    return condition
+            parts.append(queryset.filter(lane__gt=low, lane__lt=high))
+    return parts
+
+
+def _at_most(limit: int, parts: list[QuerySet[Message]]) -> list[int] | None:
+    """Return the positions of all parts in one statement; None if there are more than `limit`."""
+    cut = [part.values_list("position", flat=True)[: limit + 1] for part in parts]
+    if connections[parts[0].db].features.supports_slicing_ordering_in_compound:
+        found = set(cut[0].union(*cut[1:])[: limit + 1])
+    else:
+        found = {position for part in cut for position in part}
+    return None if len(found) > limit else sorted(found)
+
+
+def _ids(snapshot: Snapshot) -> list[Any]:
+    return [TransactionId(xid) for xid in sorted(snapshot.in_flight)]
 
 
 class TransactionId(Value):

@@ -21,7 +21,7 @@ class Process:
     """`manage.py` with arguments, in a process of its own; use as a context manager."""
 
     def __init__(self, *arguments: str, failpoint: str = "", **environment: str) -> None:
-        self._output = tempfile.TemporaryFile("w+")
+        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in __exit__
         env = os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"} | environment
         if failpoint:
             env[failpoints.VARIABLE] = failpoint

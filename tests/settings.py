@@ -14,6 +14,11 @@ import os
 from project import settings as base
 from project.settings import *  # noqa: F403
 
+# A second database with an outbox of its own, for what `using` promises.
+DATABASES = {
+    **base.DATABASES,
+    "other": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
+}
 INSTALLED_APPS = [*base.INSTALLED_APPS, "tests.testapp"]
 TEST_GROUP = os.environ.get("TEST_GROUP", "tests")
 

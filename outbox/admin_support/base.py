@@ -11,7 +11,7 @@ from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 
-from outbox.admin_support.filters import UnindexedFilter
+from outbox.admin_support.filters import ChoiceFilter
 from outbox.admin_support.keyset import Page, Place, Reader
 
 
@@ -47,7 +47,7 @@ class KeysetChangeList(ChangeList):
         self.paginator = self.model_admin.get_paginator(request, self.queryset, self.list_per_page)
 
     def _read(self) -> Page:
-        unindexed = (s.condition for s in self.filter_specs if isinstance(s, UnindexedFilter))
+        unindexed = (s.unindexed() for s in self.filter_specs if isinstance(s, ChoiceFilter))
         reader = Reader(
             queryset=self.queryset.defer(*self.model_admin.list_defer),
             size=self.list_per_page,

@@ -8,7 +8,11 @@ from django.http import HttpRequest
 
 
 class ChoiceFilter(SimpleListFilter):
-    """A filter by one of a few known values; ignores all others."""
+    """A filter by one of a few known values; ignores all others.
+
+    What an index can find goes through queryset(). What has to be compared row by row is
+    returned by unindexed(); the list then looks through a bounded part of the table.
+    """
 
     @property
     def chosen(self) -> str | None:
@@ -16,19 +20,18 @@ class ChoiceFilter(SimpleListFilter):
         value = self.value()
         return value if value in {str(choice) for choice, _ in self.lookup_choices} else None
 
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset
 
-class UnindexedFilter(ChoiceFilter):
-    """A filter by a column without an index: a page looks through a bounded part of the table.
+    def unindexed(self) -> Q | None:
+        """Return what a row must fulfil beyond queryset(), or None; asked after queryset()."""
+        return None
 
-    Its choices come from the program, not from a SELECT DISTINCT.
-    """
+
+class ColumnFilter(ChoiceFilter):
+    """A filter by a column without an index; its choices come from the program."""
 
     column: str
 
-    @property
-    def condition(self) -> Q | None:
-        """What a row must fulfil, or None for any."""
-        return Q(**{self.column: self.chosen}) if self.chosen is not None else None
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset  # the change list applies `condition` itself
+    def unindexed(self) -> Q | None:
+        return None if self.chosen is None else Q(**{self.column: self.chosen})

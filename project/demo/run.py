@@ -21,7 +21,7 @@ from project.demo.writers import Gate, Writer
 
 CRASHES = 3
 _PATIENCE = 20.0
-"""Seconds in which a relay that is to be killed should have published something."""
+"""Seconds in which a new relay should have published something."""
 _GLANCE = 0.5
 """Seconds between two looks at how far the run has come."""
 
@@ -56,13 +56,14 @@ class Run:
                 f"publishes to {self.stage.audience}."
             )
             self._crash_after_publishing()
-            gate.open(1)
             for crash in range(2, CRASHES + 1):
+                self._start_relay()
+                gate.open(crash - 1)
                 self._crash_at_random(crash)
-                gate.open(crash)
                 if crash == 2 and self.stage.groups:
                     self._crash_a_consumer()
-            self.stage.start_relay()
+            self._start_relay()
+            gate.open(CRASHES)
             self._wait(deadline)
         self.stage.stop()
         # Only now can nothing change any more.
@@ -106,16 +107,20 @@ class Run:
             self.stage.check()
         self._crashed(1, "that published too little to die by itself")
 
-    def _crash_at_random(self, crash: int) -> None:
-        """Lose a relay at any moment while it publishes."""
+    def _start_relay(self) -> None:
+        """Start a relay and wait until it publishes, so that both work side by side."""
         self.stage.start_relay()
-        publishes = False
         for _ in ticks(_PATIENCE):
             self._look_after()
-            if publishes := self.stage.has_published():
-                break
-        time.sleep(self._random.uniform(0.0, 0.3))
-        self._crashed(crash, "while it publishes" if publishes else "that has nothing to publish")
+            if self.stage.has_published():
+                return
+
+    def _crash_at_random(self, crash: int) -> None:
+        """Lose a relay at any moment while it publishes what is being written."""
+        until = self._random.uniform(0.1, 1.0)
+        for _ in ticks(until):
+            self._look_after()
+        self._crashed(crash, "while it publishes")
 
     def _crashed(self, crash: int, when: str) -> None:
         assert self.stage.relay is not None

@@ -64,7 +64,7 @@ def add_login() -> bool:
     users = get_user_model()._default_manager
     found = users.filter(username=LOGIN).first()
     if found is None:
-        found = users.create_superuser(username=LOGIN, password=LOGIN)  # type: ignore[attr-defined]
+        found = users.create_superuser(username=LOGIN, password=LOGIN)
     return bool(found.check_password(LOGIN))
 
 

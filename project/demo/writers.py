@@ -18,7 +18,7 @@ ROLLED_BACK = 0.08
 """Which part of the orders, and of the changes, is rolled back in the end."""
 SAVEPOINT = 0.08
 """Which part of the orders comes with a change that is rolled back to its savepoint."""
-SLOW = 0.03
+SLOW = 0.05
 """Which part of the orders takes a transaction that stays open for SLOW_SECONDS."""
 SLOW_SECONDS = (0.2, 1.0)
 RECENT = 30
@@ -30,7 +30,7 @@ class ChangedMind(Exception):
 
 
 class Gate:
-    """Holds the writers at some marks, so that there is something to publish after each crash."""
+    """Holds the writers at some marks until a new relay is at work, so that both work together."""
 
     def __init__(self, marks: int) -> None:
         self._passed = [threading.Event() for _ in range(marks)]

@@ -12,13 +12,14 @@ from project.embedded import server
 class DatabaseClient(PostgreSQLClient):
     """Let ``manage.py dbshell`` start the server, and use the psql that comes with it."""
 
-    executable_name = "psql"
-
-    def runshell(self, parameters: Any) -> None:
-        """Open an interactive shell on the embedded server."""
-        self.executable_name = str(server.program("psql"))
-        self.connection.get_connection_params()
-        super().runshell(parameters)
+    @classmethod
+    def settings_to_cmd_args_env(
+        cls, settings_dict: dict[str, Any], parameters: Any
+    ) -> tuple[list[str], dict[str, str] | None]:
+        """Return the command line and the environment of the shell."""
+        settings = settings_dict | _address()
+        (_, *arguments), environment = super().settings_to_cmd_args_env(settings, parameters)
+        return [str(server.program("psql")), *arguments], environment
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -29,7 +30,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_connection_params(self) -> dict[str, Any]:
         """Start the server if nobody has, and return how to connect to it."""
-        address = database_url.parse(server.url())
-        # Into the settings, not only into the result: dbshell and test databases read them there.
-        self.settings_dict.update({key: address[key] for key in ("USER", "HOST", "PORT")})
+        # Into the settings, not only into the result: who makes a connection of its own reads them.
+        self.settings_dict.update(_address())
         return super().get_connection_params()
+
+
+def _address() -> dict[str, Any]:
+    settings = database_url.parse(server.url())
+    return {key: settings[key] for key in ("USER", "HOST", "PORT")}

@@ -119,7 +119,9 @@ def test_the_readmes_example_is_the_quickstarts() -> None:
     """The Python of the README is that of the quickstart, so that the test above covers it."""
 
     def files(page: str) -> dict[str, str]:
-        blocks = [text for kind, text in BLOCK.findall((ROOT / page).read_text()) if kind == "python"]
+        blocks = [
+            text for kind, text in BLOCK.findall((ROOT / page).read_text()) if kind == "python"
+        ]
         return {FILE.match(text)[1]: code(text) for text in blocks if FILE.match(text)}  # type: ignore[index]
 
     def code(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 from django.db import transaction
@@ -109,10 +109,7 @@ def test_an_empty_page_is_nothing(subject: Subject) -> None:
 def test_one_outcome_for_each_message_in_order(subject: Subject) -> None:
     """A large page of many keys: as many outcomes, all delivered, in order per key."""
     page = [
-        message
-        for batch in range(20)
-        for key in "abcde"
-        for message in envelopes(batch, key=key)
+        message for batch in range(20) for key in "abcde" for message in envelopes(batch, key=key)
     ]
 
     assert subject.broker.publish(page) == [CONFIRMED] * 100

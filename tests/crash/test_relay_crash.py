@@ -110,9 +110,7 @@ def test_a_killed_local_relay_handles_everything_once(failpoint: str, database_u
         assert [n for k, n in effects if k == key] == list(range(PER_KEY))
 
 
-def test_a_dead_relays_lane_is_taken_over_at_once(
-    bound: dict[str, str], database_url: str
-) -> None:
+def test_a_dead_relays_lane_is_taken_over_at_once(bound: dict[str, str], database_url: str) -> None:
     """A second relay that is already running goes on where a killed one stopped."""
     environment = bound | {"DATABASE_URL": database_url}
     with (
@@ -133,4 +131,3 @@ def test_a_dead_relays_lane_is_taken_over_at_once(
 
 def total() -> int:
     return sum(Checkpoint.objects.values_list("count", flat=True))
-

@@ -114,7 +114,7 @@ def test_an_outage_spends_no_checkpoint_and_is_told_once(
     relay = make()
     broker.away = "connection refused"
     with caplog.at_level(logging.INFO, "relay"):
-        wait_until(lambda: relay.sweep() or relay.progress.trouble and relay.progress.trouble.attempts > 4)
+        wait_until(lambda: relay.sweep() or attempts(relay) > 4)
         assert not Checkpoint.objects.exists()
         broker.away = ""
         wait_until(relay.sweep)
@@ -219,6 +219,10 @@ def test_several_relays_share_the_work(running: MakeRelay, broker: RecordingBrok
 
     wait_until(lambda: len(broker.published) >= 800)
     assert len({envelope.id for envelope in broker.published}) == len(broker.published) == 800
+
+
+def attempts(relay: Relay) -> int:
+    return relay.progress.trouble.attempts if relay.progress.trouble else 0
 
 
 def terminate(pid: int) -> None:

@@ -25,8 +25,6 @@ UNKNOWN = Outcome(Status.UNKNOWN, "connection lost")
         ([NACKED, HELD, NACKED], Judgement(Verdict.OUTAGE, 0, "all 3 messages: full")),
     ],
 )
-def test_an_outage_is_told_from_a_refusal(
-    outcomes: list[Outcome], judgement: Judgement
-) -> None:
+def test_an_outage_is_told_from_a_refusal(outcomes: list[Outcome], judgement: Judgement) -> None:
     """Unknown or all nacked: the broker is away. Anything else refused: that message's fault."""
     assert judge(outcomes) == judgement

@@ -1,4 +1,6 @@
-"""What the test app does about its event."""
+"""What the test app does about its event; TEST_FAIL names a number that it fails on."""
+
+import os
 
 from django.conf import settings
 
@@ -12,6 +14,6 @@ RECORD = "tests.record"
 
 @handler(Happened, name=RECORD, group=getattr(settings, "TEST_GROUP", "tests"))
 def record(event: Happened, message: Envelope) -> None:
-    Effect.objects.create(
-        key=event.key, number=event.number, message_id=message.id, handler=RECORD
-    )
+    if str(event.number) == os.environ.get("TEST_FAIL"):
+        raise RuntimeError("failed as the test asked")
+    Effect.objects.create(key=event.key, number=event.number, message_id=message.id, handler=RECORD)

@@ -4,7 +4,7 @@ import argparse
 from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import ProgrammingError
+from django.db import OperationalError, ProgrammingError
 
 from outbox.emitting import write_database
 from outbox.exceptions import OutboxError
@@ -61,7 +61,7 @@ class Command(BaseCommand):
                 clean = self._run(relay, options)
             except OutboxError as exc:
                 raise CommandError(str(exc)) from exc
-            except ProgrammingError as exc:
+            except (ProgrammingError, OperationalError) as exc:
                 raise CommandError(
                     f"The database refuses the relay: {str(exc).strip()}\n"
                     "Has it been migrated? Run: manage.py migrate"

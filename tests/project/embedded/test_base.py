@@ -13,8 +13,13 @@ def python(tmp_path: Path):
     """Run a statement in a Django process that is configured for the embedded server."""
 
     def run(code: str) -> str:
-        env = {**os.environ, "EMBEDDED_PGDATA": str(tmp_path / "pg")}
+        env = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "project.settings",
+            "EMBEDDED_PGDATA": str(tmp_path / "pg"),
+        }
         env.pop("DATABASE_URL", None)
+        env["PATH"] = ""  # no PostgreSQL that happens to be installed
         command = [sys.executable, "-c", f"import django; django.setup()\n{code}"]
         return subprocess.run(
             command, env=env, check=True, capture_output=True, text=True

@@ -12,8 +12,7 @@ from relay.brokers.confirms import ConfirmWindow
 
 def page(*keys: str | None) -> list[Envelope]:
     return [
-        Envelope(id=str(n), source="/t", type="t", data=b"", key=key)
-        for n, key in enumerate(keys)
+        Envelope(id=str(n), source="/t", type="t", data=b"", key=key) for n, key in enumerate(keys)
     ]
 
 
@@ -141,7 +140,7 @@ def test_what_is_open_at_the_end_is_unknown() -> None:
 def test_whatever_the_broker_says_order_and_outcomes_hold(
     keys: list[str | None], limit: int, data: st.DataObject
 ) -> None:
-    """Any mix of acks, nacks and returns: one outcome each, no key overtaken, none past a refusal."""
+    """Any mix of acks, nacks, returns: one outcome each, no key overtaken, none past a refusal."""
     messages = page(*keys)
     window = ConfirmWindow(messages, limit=limit)
     sent: dict[int, Envelope] = {}

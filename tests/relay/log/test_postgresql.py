@@ -366,4 +366,3 @@ def backend_state(pid: int) -> tuple[str, str | None, str | None]:
             [pid],
         )
         return cursor.fetchone()
-

@@ -4,7 +4,7 @@ import argparse
 import json
 import random
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import IO, Any, cast
 
 from django.core.management import call_command
@@ -90,8 +90,9 @@ class Command(BaseCommand):
             if options["json"]:
                 self.stdout.write(json.dumps(report.as_dict()))
             if site is not None:
-                display.say(f"\nAn order now and then, until Ctrl-C. {site.invitation}")
-                trickle(stage, site, run.truth)
+                display.say(f"\nAn order now and then, until Ctrl-C.\n{site.invitation}")
+                with suppress(KeyboardInterrupt):  # the way to end it
+                    trickle(stage, site, run.truth)
         return report
 
 

@@ -1,0 +1,159 @@
+"""A queue that is being consumed: the connection, what has arrived on it, and its settlement."""
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from amqp.exceptions import AMQPError
+from kombu import Connection
+
+from inbox.conf import InboxSettings
+from inbox.delivery import Delivery
+from inbox.frames import tolerant_frame_handler
+from inbox.heartbeat import Heartbeat
+from inbox.registry import handlers
+from inbox.topology import declare, queue_name
+
+logger = logging.getLogger("inbox")
+
+DELIVERY_COUNT = "x-delivery-count"
+"""The header in which a quorum queue counts the deliveries before this one."""
+
+
+@dataclass(slots=True)
+class Incoming:
+    """A delivery with what is needed to settle it; `attempt` counts earlier deliveries."""
+
+    tag: int
+    delivery: Delivery
+    attempt: int
+
+
+class Subscription:
+    """A consumer of one group's queue on a connection of its own. Used by one thread.
+
+    Its methods raise AMQPError or OSError when the connection is gone; what had arrived on it
+    and was not acknowledged is delivered again on the next one.
+    """
+
+    def __init__(self, group: str, *, url: str, conf: InboxSettings) -> None:
+        self.arrived: deque[Incoming] = deque()
+        self._queue = queue_name(group)
+        self._group = group
+        self._conf = conf
+        self._heartbeat: Heartbeat | None = None
+        self._channel: Any = None  # py-amqp's, beneath kombu's types
+        self._connection = Connection(
+            url,
+            heartbeat=conf.HEARTBEAT,
+            connect_timeout=conf.CONNECT_TIMEOUT,
+            ssl=dict(conf.SSL) if conf.SSL is not None else url.startswith("amqps"),
+            transport_options={
+                "read_timeout": conf.SOCKET_TIMEOUT,
+                "write_timeout": conf.SOCKET_TIMEOUT,
+                "frame_handler": tolerant_frame_handler,
+                "client_properties": {"connection_name": f"django-outbox-inbox {group}"},
+            },
+        )
+
+    def open(self) -> None:
+        """Connect, declare queue and bindings, and consume.
+
+        Raises ConfigurationError for an exchange that cannot be used.
+        """
+        # At once or not at all: pauses are up to the caller, who can be interrupted.
+        self._connection.ensure_connection(
+            max_retries=1,
+            interval_start=0,
+            interval_step=0,
+            interval_max=0,
+            reraise_as_library_errors=False,
+        )
+        bound = handlers.groups().get(self._group, [])
+        declare(self._connection, exchange=self._conf.EXCHANGE, group=self._group, bound=bound)
+        self._heartbeat = Heartbeat(self._connection.connection)
+        self._heartbeat.start()
+        self._channel = self._connection.channel()
+        self._channel.auto_decode = False
+        self._channel.basic_qos(0, self._conf.PREFETCH, False)
+        self._channel.basic_consume(
+            self._queue, callback=self._on_message, on_cancel=self._on_cancel
+        )
+
+    def read(self, seconds: float) -> None:
+        """Wait for a message, then take all that are already here into `arrived`."""
+        try:
+            self._connection.drain_events(timeout=seconds)
+            while len(self.arrived) < self._conf.PREFETCH:
+                self._connection.drain_events(timeout=0)
+        except TimeoutError:
+            pass
+        # Only now: the broker's heartbeats may have waited here during a long batch.
+        self._connection.heartbeat_check()
+
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """Keep the connection alive during the block, which must not use it."""
+        assert self._heartbeat is not None
+        with self._heartbeat.standing_in():
+            yield
+
+    def ack(self, tag: int, *, multiple: bool = False) -> None:
+        """Acknowledge one message, or it and all before it."""
+        self._channel.basic_ack(tag, multiple=multiple)
+
+    def requeue(self, tag: int) -> None:
+        """Give a message back to the queue."""
+        self._channel.basic_reject(tag, requeue=True)
+
+    def ready(self) -> int:
+        """Return how many messages wait in the queue, apart from those that were delivered."""
+        declared = self._channel.queue_declare(queue=self._queue, passive=True)
+        return int(declared.message_count)
+
+    def close(self) -> None:
+        """End in an orderly way, so that acknowledgements on their way arrive."""
+        self._stop_heartbeat()
+        try:
+            if self._connection.connected:
+                self._connection.connection.close()
+        except (AMQPError, OSError):
+            logger.debug("Error while closing the broker connection", exc_info=True)
+        self.drop()
+
+    def drop(self) -> None:
+        """End at once: a broken connection gives no answer."""
+        self._stop_heartbeat()
+        try:
+            self._connection.collect(socket_timeout=1)
+        except (AMQPError, OSError):
+            logger.debug("Error while dropping the broker connection", exc_info=True)
+
+    def _stop_heartbeat(self) -> None:
+        heartbeat, self._heartbeat = self._heartbeat, None
+        if heartbeat is not None:
+            heartbeat.stop()
+
+    def _on_message(self, raw: Any) -> None:
+        properties = raw.properties
+        # A name that is not UTF-8 comes as bytes.
+        headers = {
+            name if isinstance(name, str) else repr(name): value
+            for name, value in (properties.get("application_headers") or {}).items()
+        }
+        # The broker's, not the sender's: with it a second delivery would not look like the first.
+        attempt = headers.pop(DELIVERY_COUNT, 0)
+        delivery = Delivery(
+            headers=headers,
+            body=raw.body if isinstance(raw.body, bytes) else str(raw.body).encode(),
+            content_type=properties.get("content_type"),
+            topic=raw.delivery_info.get("routing_key") or "",
+        )
+        attempt = max(0, attempt) if isinstance(attempt, int) else 0
+        self.arrived.append(Incoming(raw.delivery_tag, delivery, attempt))
+
+    def _on_cancel(self, consumer_tag: str) -> None:
+        raise OSError(f"the broker cancelled the consumer; was queue {self._queue!r} deleted?")

@@ -1,0 +1,45 @@
+"""Fixtures for the tests of the consumer."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.inbox.support import Handling, Queue, make_queue
+from tests.services.rabbitmq import RabbitNode
+from tests.support import Registered
+
+
+@pytest.fixture
+def registered() -> Iterator[Registered]:
+    """Registers event types for one test."""
+    found = Registered()
+    yield found
+    found.forget()
+
+
+@pytest.fixture
+def handling() -> Iterator[Handling]:
+    """Registers handlers for one test, in group "g" unless they say otherwise."""
+    found = Handling()
+    yield found
+    found.forget()
+
+
+@pytest.fixture
+def queue(broker_url: str, handling: Handling) -> Iterator[Queue]:
+    """A queue on the broker that all tests share; handlers of the test are in its group."""
+    found = make_queue(broker_url)
+    handling.group = found.name
+    yield found
+    found.delete()
+
+
+@pytest.fixture
+def own_queue(rabbit_node: RabbitNode, handling: Handling) -> Iterator[Queue]:
+    """A queue on a broker that the test may stop."""
+    found = make_queue(rabbit_node.url)
+    handling.group = found.name
+    yield found
+    rabbit_node.resume()
+    rabbit_node.start()
+    found.delete()

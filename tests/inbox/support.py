@@ -1,0 +1,260 @@
+"""What the tests of the inbox share: messages, handlers, a queue of their own, a consumer."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from amqp.basic_message import Message
+from django.db import connections
+from kombu import Connection
+
+from inbox.conf import InboxSettings
+from inbox.consumer import Consumer
+from inbox.delivery import Delivery, Result
+from inbox.receiver import Batch
+from inbox.registry import Handler, handlers
+from inbox.topology import declare
+from outbox.envelope import Envelope
+from outbox.shutdown import Shutdown
+from relay.brokers.amqp import message as amqp_message
+from tests.testapp.models import Effect
+
+HAPPENED = "tests.happened"
+
+
+def happened(number: int = 1, key: str = "k", **attributes: Any) -> Envelope:
+    """A message of the test app's event."""
+    return Envelope(
+        **{
+            "id": str(uuid.uuid4()),
+            "source": "/elsewhere",
+            "type": HAPPENED,
+            "topic": HAPPENED,
+            "key": key,
+            "data": f'{{"key":"{key}","number":{number}}}'.encode(),
+            **attributes,
+        }
+    )
+
+
+def receive(
+    *messages: Envelope | Delivery, group: str | None = "g", ordered: bool = False
+) -> list[Result]:
+    """Receive messages as one batch."""
+    deliveries = [m if isinstance(m, Delivery) else Delivery.of(m) for m in messages]
+    return Batch(deliveries, using="default", group=group, ordered=ordered).receive()
+
+
+def record(event: Any, message: Envelope, name: str = "record") -> None:
+    """Leave an effect behind, whatever the payload is."""
+    Effect.objects.create(
+        key=getattr(event, "key", message.key or ""),
+        number=getattr(event, "number", 0),
+        message_id=message.id,
+        handler=name,
+    )
+
+
+@dataclass
+class Handling:
+    """Registers handlers for one test and forgets them after it."""
+
+    group: str = "g"
+    names: list[str] = field(default_factory=list)
+
+    def __call__(
+        self, function: Callable[..., object] = record, *, name: str = "record", **options: Any
+    ) -> Handler:
+        options = {"pattern": HAPPENED, "declared_group": self.group, **options}
+        found = handlers.add(Handler(name=name, function=function, **options))
+        self.names.append(name)
+        return found
+
+    def forget(self) -> None:
+        for name in self.names:
+            handlers.remove(name)
+
+
+def effects(handler: str | None = None) -> list[int]:
+    """The numbers of the effects, in the order in which they were made."""
+    found = Effect.objects.order_by("id")
+    if handler is not None:
+        found = found.filter(handler=handler)
+    return list(found.values_list("number", flat=True))
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Wait until something is the case."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+@contextmanager
+def in_thread(function: Callable[[], Any]) -> Iterator["Background"]:
+    """Run a function in a thread, which closes its database connections at the end."""
+    background = Background(function)
+    try:
+        yield background
+    finally:
+        background.join()
+
+
+class Background:
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._function = function
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.result = self._function()
+        except BaseException as exc:
+            self.error = exc
+        finally:
+            connections.close_all()
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def join(self) -> None:
+        self._thread.join(60)
+        assert not self.running, "the thread does not end"
+
+    def get(self) -> Any:
+        self.join()
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+class Raw(Message):
+    """A message whose properties are written as given, also such that py-amqp would not write."""
+
+    raw = b""
+
+    def _serialize_properties(self) -> bytes:
+        return self.raw
+
+
+@dataclass
+class Queue:
+    """An exchange and a group's queue that no other test uses, and ways to look at them."""
+
+    url: str
+    name: str
+    conf: InboxSettings
+
+    @property
+    def exchange(self) -> str:
+        return self.conf.EXCHANGE
+
+    def declare(self) -> None:
+        with Connection(self.url) as connection:
+            declare(
+                connection,
+                exchange=self.exchange,
+                group=self.name,
+                bound=handlers.groups().get(self.name, []),
+            )
+
+    def publish(self, *messages: Envelope) -> None:
+        self.publish_raw(*[(amqp_message(each), each.topic) for each in messages])
+
+    def publish_raw(self, *messages: tuple[Message, Any]) -> None:
+        """Publish; return when the broker has it."""
+        with self.channel() as channel:
+            channel.confirm_select()
+            open_tags = set(range(1, len(messages) + 1))
+
+            def confirmed(tag: int, multiple: bool) -> None:
+                open_tags.difference_update(
+                    {each for each in open_tags if each <= tag} if multiple else {tag}
+                )
+
+            channel.events["basic_ack"].add(confirmed)
+            for message, topic in messages:
+                channel.basic_publish(message, exchange=self.exchange, routing_key=topic)
+            while open_tags:
+                channel.connection.drain_events(timeout=10)
+
+    def ready(self) -> int:
+        with self.channel() as channel:
+            return int(channel.queue_declare(self.name, passive=True).message_count)
+
+    def consumers(self) -> int:
+        with self.channel() as channel:
+            return int(channel.queue_declare(self.name, passive=True).consumer_count)
+
+    @contextmanager
+    def channel(self) -> Iterator[Any]:
+        with Connection(self.url) as connection:
+            yield connection.channel()
+
+    def delete(self) -> None:
+        with self.channel() as channel:
+            channel.queue_delete(self.name)
+            channel.exchange_delete(self.exchange)
+
+    def consumer(self, shutdown: Shutdown | None = None, **settings: Any) -> Consumer:
+        return Consumer(
+            self.name,
+            url=self.url,
+            conf=replace(self.conf, **settings),
+            using="default",
+            shutdown=shutdown or Shutdown(),
+        )
+
+    def drain(self, **settings: Any) -> Consumer:
+        """Consume until the queue is empty; return the consumer, for its figures."""
+        with closing_shutdown() as shutdown:
+            consumer = self.consumer(shutdown, **settings)
+            consumer.run(until_empty=True)
+            return consumer
+
+    @contextmanager
+    def consuming(self, **settings: Any) -> Iterator[Consumer]:
+        """Consume in a thread during the block; errors of the consumer end up here."""
+        with closing_shutdown() as shutdown:
+            consumer = self.consumer(shutdown, **settings)
+            background = Background(consumer.run)
+            try:
+                yield consumer
+            finally:
+                shutdown.request()
+                background.join()
+            assert background.get() is True
+
+
+@contextmanager
+def closing_shutdown() -> Iterator[Shutdown]:
+    shutdown = Shutdown()
+    try:
+        yield shutdown
+    finally:
+        shutdown.close()
+
+
+def make_queue(url: str, name: str = "", **settings: Any) -> Queue:
+    name = name or f"inbox-{uuid.uuid4().hex}"
+    defaults: dict[str, Any] = {
+        "EXCHANGE": name,
+        "REDELIVERY_MIN": 0.2,
+        "REDELIVERY_MAX": 0.5,
+        "RETRY_MAX": 0.2,
+        "SOCKET_TIMEOUT": 5.0,
+    }
+    return Queue(url, name, InboxSettings(**{**defaults, **settings}))
+
+
+def records(caplog: Any, start: str) -> list[str]:
+    """The log lines that begin so."""
+    return [r.getMessage() for r in caplog.records if r.getMessage().startswith(start)]

@@ -1,0 +1,286 @@
+"""The state of a message, and the checkpoint that published it, against what a broker got."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection, transaction
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
+
+import outbox
+from outbox.models import Message
+from relay.log import open_log
+from relay.log.base import Start
+from relay.models import Checkpoint
+from relay.publications import Publication, publications
+from relay.states import (
+    State,
+    cursors,
+    few_pending,
+    is_pending,
+    published,
+    relay_names,
+    states,
+)
+from relay.transfer import transfer
+from tests.sessions import Session, sessions
+from tests.support import Counted, RecordingBroker
+
+LANES = 2
+MANY = 10_000
+
+
+@pytest.fixture(autouse=True)
+def settings() -> Iterator[None]:
+    relays = {"mine": {"BACKEND": "relay.brokers.local.LocalBroker"}}
+    with override_settings(OUTBOX={"LANES": LANES}, RELAYS=relays):
+        yield
+
+
+class Reading:
+    """A relay that publishes into memory, and remembers with which checkpoint it did."""
+
+    def __init__(self, name: str = "mine", start: Start = "beginning") -> None:
+        self.name = name
+        self.log = open_log(name, using="default", start=start)
+        self.published: dict[str, int] = {}
+
+    def page(self, lane: int, size: int) -> None:
+        broker = RecordingBroker()
+        transfer(self.log, broker, lane, size)
+        if broker.published:
+            newest = Checkpoint.objects.filter(relay=self.name, lane=lane).latest("previous")
+            self.published |= {each.id: newest.pk for each in broker.published}
+
+    def all(self) -> None:
+        while lanes := self.log.lanes_with_work(LANES):
+            for lane in lanes:
+                self.page(lane, 100)
+
+
+def emit(count: int, key: str = "a") -> None:
+    outbox.emit_many([Counted(key, number) for number in range(count)])
+
+
+def commit(count: int, key: str = "a") -> None:
+    with transaction.atomic():
+        emit(count, key)
+
+
+def states_of(*relays: str) -> list[tuple[State, ...]]:
+    """Return the states of all messages for some relays, in the order of emission."""
+    positions = list(Message.objects.order_by("pk").values_list("pk", flat=True))
+    found = states(positions, relays, "default")
+    return [tuple(found[position][relay] for relay in relays) for position in positions]
+
+
+def agree(reading: Reading) -> None:
+    """Assert that every way to ask for states agrees with what was really published."""
+    everything = Message.objects.all()
+    ids = {message.pk: str(message.message_id) for message in everything}
+    truth = {pk for pk, message_id in ids.items() if message_id in reading.published}
+    found = [cursor for cursor in cursors("default") if cursor.relay == reading.name]
+
+    derived = states(list(ids), [reading.name], "default")
+    assert {pk for pk in ids if derived[pk][reading.name] == State.PUBLISHED} == truth
+    assert {pk for pk in ids if derived[pk][reading.name] == State.PENDING} == ids.keys() - truth
+    assert {each.pk for each in published(everything, reading.name, found)} == truth
+    assert {each.pk for each in everything.filter(is_pending(reading.name))} == ids.keys() - truth
+    assert set(few_pending(everything, found, MANY) or ()) == ids.keys() - truth
+    for message in everything:
+        [publication] = publications(message, [reading.name])
+        checkpoint = publication.checkpoint.pk if publication.checkpoint else None
+        assert checkpoint == reading.published.get(str(message.message_id))
+
+
+@pytest.mark.sqlite
+@pytest.mark.django_db(transaction=True)
+def test_states_follow_the_pages() -> None:
+    """After every page exactly what the broker has got is published, by that page's checkpoint."""
+    commit(5, "a")
+    commit(4, "b")
+    reading = Reading()
+    agree(reading)
+    for _ in range(4):
+        for lane in range(LANES):
+            reading.page(lane, 2)
+            agree(reading)
+    commit(3, "a")
+    agree(reading)
+
+    assert len(reading.published) == 9
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("seed", range(6))
+def test_states_under_open_transactions(seed: int) -> None:
+    """Whatever is open, late, rolled back or half read: states are what the broker has got."""
+    chance = random.Random(seed)
+    reading = Reading()
+    with sessions(4) as opened:
+        busy: set[Session] = set()
+        for step in range(60):
+            session = chance.choice(opened)
+            if session not in busy:
+                session.begin()
+                busy.add(session)
+            elif chance.random() < 0.4:
+                session.run(emit, chance.randint(1, 6), chance.choice("abcdef"))
+            else:
+                (session.rollback if chance.random() < 0.2 else session.commit)()
+                busy.discard(session)
+            for _ in range(chance.randint(0, 2)):
+                reading.page(chance.randrange(LANES), chance.choice([1, 3, 100]))
+            if step % 5 == 0:
+                agree(reading)
+        for session in busy:
+            session.commit()
+        agree(reading)
+        reading.all()
+        agree(reading)
+
+    assert few_pending(Message.objects.all(), cursors("default"), MANY) == []
+    assert len(reading.published) == Message.objects.count() > 0
+
+
+@pytest.mark.sqlite
+@pytest.mark.django_db(transaction=True)
+def test_each_relay_has_states_of_its_own() -> None:
+    """One relay publishes, another has not begun: the message is published and pending."""
+    commit(1)
+    Reading("mine").all()
+
+    assert states_of("mine", "other") == [(State.PUBLISHED, State.PENDING)]
+
+
+@pytest.mark.sqlite
+@pytest.mark.django_db(transaction=True)
+def test_what_was_there_before_a_relay_started_is_skipped() -> None:
+    """A relay with START = "now" never publishes older messages; nobody shall think it did."""
+    commit(2)
+    reading = Reading(start="now")
+    reading.all()
+    commit(1)
+    reading.all()
+
+    assert len(reading.published) == 1
+    assert [state for (state,) in states_of("mine")] == [
+        State.SKIPPED,
+        State.SKIPPED,
+        State.PUBLISHED,
+    ]
+    oldest, newest = Message.objects.earliest("pk"), Message.objects.latest("pk")
+    assert publications(oldest, ["mine"]) == [Publication("mine", State.SKIPPED)]
+    assert [each.state for each in publications(newest, ["mine"])] == [State.PUBLISHED]
+    assert list(published(Message.objects.all(), "mine", cursors("default"))) == [newest]
+
+
+@pytest.mark.sqlite
+@pytest.mark.django_db(transaction=True)
+def test_a_page_whose_checkpoint_is_gone() -> None:
+    """Retention may delete old checkpoints: the message stays published, by nobody knows whom."""
+    commit(1)
+    reading = Reading()
+    reading.all()
+    commit(1)
+    reading.all()
+    first, second = Message.objects.order_by("pk")
+    Checkpoint.objects.filter(pk=reading.published[str(first.message_id)]).delete()
+
+    assert publications(first, []) == [Publication("mine", State.PUBLISHED)]
+    assert publications(second, [])[0].checkpoint is not None
+
+
+@pytest.mark.sqlite
+@pytest.mark.django_db(transaction=True)
+def test_the_checkpoint_is_found_in_one_statement() -> None:
+    """However long the chains are: a binary search within one statement, for all relays."""
+    readings = [Reading("mine"), Reading("other")]
+    for _ in range(40):
+        commit(1)
+        for reading in readings:
+            reading.all()
+    message = Message.objects.order_by("pk")[17]
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
+        found = publications(message, ["mine"])
+
+    assert len(captured) == 1
+    assert [(each.relay, each.checkpoint.pk if each.checkpoint else 0) for each in found] == [
+        (reading.name, reading.published[str(message.message_id)]) for reading in readings
+    ]
+
+
+@pytest.mark.sqlite
+@pytest.mark.django_db
+def test_without_checkpoints_all_is_pending() -> None:
+    """A relay that has never run has everything before it, in whatever lane it is."""
+    with transaction.atomic():
+        emit(2, "a")
+        emit(2, "b")
+
+    assert cursors("default") == []
+    assert states_of("mine") == [(State.PENDING,)] * 4
+    assert len(few_pending(Message.objects.all(), [], MANY) or ()) == 4
+
+
+@pytest.mark.sqlite
+@pytest.mark.django_db(transaction=True)
+def test_a_lane_nobody_has_read_is_pending() -> None:
+    """A lane between others without a checkpoint is not forgotten."""
+    with override_settings(OUTBOX={"LANES": 8}):
+        for key in range(40):
+            commit(1, str(key))
+        reading = Reading()
+        for lane in (1, 2, 5):
+            reading.page(lane, 100)
+
+        agree(reading)
+    assert 0 < len(reading.published) < 40
+
+
+@pytest.mark.sqlite
+@pytest.mark.django_db
+def test_a_large_backlog_is_not_listed() -> None:
+    """Beyond the limit the positions are not returned, and not even read."""
+    with transaction.atomic():
+        emit(5)
+
+    assert few_pending(Message.objects.all(), [], 4) is None
+    assert len(few_pending(Message.objects.all(), [], 5) or ()) == 5
+
+
+@pytest.mark.sqlite
+@pytest.mark.django_db(transaction=True)
+def test_relays_are_those_configured_and_those_that_ran() -> None:
+    """A relay that was taken out of RELAYS is still known by its checkpoints."""
+    commit(1)
+    Reading("retired").all()
+
+    assert relay_names(cursors("default")) == ["mine", "retired"]
+
+
+@pytest.mark.sqlite
+@pytest.mark.django_db(transaction=True)
+def test_cursors_are_the_newest_checkpoints() -> None:
+    """One checkpoint for each relay and lane, the newest, in one statement."""
+    for name in ("mine", "other"):
+        reading = Reading(name)
+        for key in "abcd":
+            commit(2, key)
+            reading.all()
+    with CaptureQueriesContext(connection) as captured:
+        found = cursors("default")
+
+    assert len(captured) == 1
+    assert [(each.relay, each.lane) for each in found] == [
+        ("mine", 0),
+        ("mine", 1),
+        ("other", 0),
+        ("other", 1),
+    ]
+    for each in found:
+        chain = Checkpoint.objects.filter(relay=each.relay, lane=each.lane)
+        assert each.pk == chain.latest("previous").pk
