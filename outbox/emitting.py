@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import connections, router
+from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 

@@ -585,13 +585,18 @@ def test_a_hook_that_fails_harms_only_itself(
 # --- Decoding ----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class HappenedAgain:
+    n: int
+
+
 @pytest.mark.sqlite
 def test_handlers_get_the_class_of_their_version(
     handling: Handling, registered: Registered
 ) -> None:
     """Two versions of an event: each handler gets its own, decoded to the registered class."""
     got: list[tuple[str, Any]] = []
-    registered("tests.happened", dict[str, int], version=2)
+    registered("tests.happened", HappenedAgain, version=2)
     handling(lambda event, message: got.append(("v1", event)), name="v1", version=1)
     handling(lambda event, message: got.append(("v2", event)), name="v2", version=2)
     handling(lambda event, message: got.append(("all", event)), name="all")
@@ -601,8 +606,8 @@ def test_handlers_get_the_class_of_their_version(
     assert got == [
         ("v1", Happened("k", 1)),
         ("all", Happened("k", 1)),
-        ("v2", {"n": 2}),
-        ("all", {"n": 2}),
+        ("v2", HappenedAgain(2)),
+        ("all", HappenedAgain(2)),
     ]
 
 
