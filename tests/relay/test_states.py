@@ -102,7 +102,7 @@ def test_states_follow_the_pages() -> None:
     commit(4, "b")
     reading = Reading()
     agree(reading)
-    for _ in range(4):
+    for _ in range(5):
         for lane in range(LANES):
             reading.page(lane, 2)
             agree(reading)

@@ -1,0 +1,80 @@
+"""Billing: invoices and accounts."""
+
+import uuid
+from decimal import Decimal
+
+import pytest
+from django.db import transaction
+
+import outbox
+from inbox.local import receive
+from outbox.models import Message
+from project.billing.factories import EntryFactory, InvoiceFactory
+from project.billing.models import Entry, Invoice
+from project.shop.events import OrderCancelled, OrderEvent, OrderPaid, OrderPlaced
+
+pytestmark = [pytest.mark.django_db, pytest.mark.sqlite]
+
+
+@pytest.fixture
+def order_id() -> uuid.UUID:
+    return uuid.uuid4()
+
+
+def emitted(*events: OrderEvent) -> list[outbox.Envelope]:
+    with transaction.atomic():
+        return outbox.emit_many(events)
+
+
+def placed(order_id: uuid.UUID) -> OrderPlaced:
+    return OrderPlaced(order_id=order_id, sequence=1, customer="Ada", total=Decimal("9.99"))
+
+
+def test_an_order_gets_one_invoice(order_id):
+    """A message that is delivered twice leaves one invoice over the order's total."""
+    [message] = emitted(placed(order_id))
+
+    assert receive([message, message], using="default") == [None, None]
+    assert Invoice.objects.get(order_id=order_id).total == Decimal("9.99")
+
+
+def test_an_invoice_is_announced_as_a_consequence_of_the_order(order_id):
+    """The invoice's event has the order's key and is caused by the message that led to it."""
+    [message] = emitted(placed(order_id))
+    receive([message], using="default")
+
+    announced = Message.objects.get(type="billing.invoice.issued")
+    invoice = Invoice.objects.get(order_id=order_id)
+    assert f'"invoice_id":{invoice.pk}' in bytes(announced.data).decode()
+    assert announced.key == str(order_id)
+    assert announced.causation_id == message.id
+    assert announced.correlation_id == message.correlation_id
+
+
+def test_whatever_happens_to_an_order_is_entered_in_its_account(order_id):
+    """Each event of an order, and no other, is one line of its account, in order."""
+    receive(
+        emitted(
+            placed(order_id),
+            OrderPaid(order_id=order_id, sequence=2),
+            OrderPaid(order_id=uuid.uuid4(), sequence=5),
+            OrderCancelled(order_id=order_id, sequence=3),
+        ),
+        using="default",
+    )
+
+    entries = Entry.objects.filter(order_id=order_id).order_by("id")
+    assert list(entries.values_list("sequence", "event")) == [
+        (1, "shop.order.placed"),
+        (2, "shop.order.paid"),
+        (3, "shop.order.cancelled"),
+    ]
+
+
+def test_doubles_would_show(order_id):
+    """No constraint hides a second invoice or entry from the demo."""
+    InvoiceFactory.create_batch(2, order_id=order_id)
+    EntryFactory.create_batch(2, order_id=order_id)
+
+    assert Invoice.objects.filter(order_id=order_id).count() == 2
+    assert Entry.objects.filter(order_id=order_id).count() == 2

@@ -1,0 +1,36 @@
+"""Shipping: parcels."""
+
+import uuid
+from decimal import Decimal
+
+import pytest
+from django.db import transaction
+
+import outbox
+from inbox.local import receive
+from outbox.models import Message
+from project.billing.events import InvoiceIssued
+from project.shipping.factories import ShipmentFactory
+from project.shipping.models import Shipment
+
+pytestmark = [pytest.mark.django_db, pytest.mark.sqlite]
+
+
+def test_an_invoice_sets_off_one_shipment():
+    """A message that is delivered twice leaves one shipment, and one event of it."""
+    order_id = uuid.uuid4()
+    with transaction.atomic():
+        message = outbox.emit(InvoiceIssued(invoice_id=3, order_id=order_id, total=Decimal(1)))
+
+    assert receive([message, message], using="default") == [None, None]
+    shipment = Shipment.objects.get(order_id=order_id)
+    event = Message.objects.get(type="shipping.shipment.dispatched", key=str(order_id))
+    assert f'"shipment_id":{shipment.pk}' in bytes(event.data).decode()
+
+
+def test_doubles_would_show():
+    """No constraint hides a second shipment from the demo."""
+    order_id = uuid.uuid4()
+    ShipmentFactory.create_batch(2, order_id=order_id)
+
+    assert Shipment.objects.filter(order_id=order_id).count() == 2
