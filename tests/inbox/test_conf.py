@@ -1,0 +1,96 @@
+"""Settings of the consumer."""
+
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from inbox.conf import InboxSettings, broker_url, inbox_settings
+from outbox.exceptions import ConfigurationError
+
+pytestmark = pytest.mark.sqlite
+
+AMQP = {"BACKEND": "relay.brokers.amqp.AMQPBroker", "URL": "amqp://relay//"}
+LOCAL = {"BACKEND": "relay.brokers.local.LocalBroker"}
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({"PREFETCH": 0}, "PREFETCH"),
+        ({"PREFETCH": 10_001}, "PREFETCH"),
+        ({"REDELIVERY_MIN": 0}, "REDELIVERY_MIN"),
+        ({"REDELIVERY_MIN": 2, "REDELIVERY_MAX": 1}, "REDELIVERY_MIN <= REDELIVERY_MAX"),
+        ({"RETRY_MAX": 0.05}, "RETRY_MAX"),
+        ({"GROUP": "with space"}, "GROUP"),
+        ({"GROUP": "amq.reserved"}, "GROUP"),
+        ({"GROUP": "x" * 101}, "GROUP"),
+        ({"EXCHANGE": ""}, "EXCHANGE"),
+        ({"EXCHANGE": "ä" * 128}, "EXCHANGE"),
+        ({"HEARTBEAT": -1}, "HEARTBEAT"),
+        ({"SOCKET_TIMEOUT": 0}, "SOCKET_TIMEOUT"),
+        ({"CONNECT_TIMEOUT": -1}, "CONNECT_TIMEOUT"),
+    ],
+)
+def test_values_out_of_range_are_refused(values: dict[str, Any], error: str) -> None:
+    """The error names the setting."""
+    with pytest.raises(ConfigurationError, match=error):
+        InboxSettings(**values)
+
+
+def test_unknown_keys_are_refused() -> None:
+    """A misspelt setting is not ignored."""
+    with override_settings(INBOX={"PREFECH": 5}), pytest.raises(ConfigurationError, match="PREFE"):
+        inbox_settings()
+
+
+def test_settings_are_read_live() -> None:
+    """override_settings just works, and is undone."""
+    with override_settings(INBOX={"PREFETCH": 7}):
+        assert inbox_settings().PREFETCH == 7
+    assert inbox_settings().PREFETCH == 100
+
+
+@pytest.mark.parametrize(
+    ("source", "group"),
+    [
+        ("/shop", "shop"),
+        ("/eu/shop", "eu.shop"),
+        ("https://example.com/shop", "https:.example.com.shop"),
+        ("/ein laden", "ein.laden"),
+        ("/" + "x" * 200, "x" * 100),
+        ("/", "inbox"),
+    ],
+)
+def test_the_default_group_comes_from_the_source(source: str, group: str) -> None:
+    """Whatever URI reference the source is, the name can be that of a queue."""
+    with override_settings(OUTBOX={"SOURCE": source}, INBOX={}):
+        assert inbox_settings().group == group
+
+
+def test_the_backoffs_follow_the_settings() -> None:
+    """Redelivery grows from its minimum to its maximum, retries up to theirs."""
+    conf = InboxSettings(REDELIVERY_MIN=1, REDELIVERY_MAX=3, RETRY_MAX=0.5)
+
+    assert [conf.redelivery.ceiling(attempt) for attempt in range(4)] == [1, 2, 3, 3]
+    assert conf.backoff.ceiling(99) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("inbox", "relays", "url"),
+    [
+        ({"URL": "amqp://own//"}, {"default": AMQP}, "amqp://own//"),
+        ({}, {"local": LOCAL, "default": AMQP}, "amqp://relay//"),
+        ({}, {"default": LOCAL}, ""),
+        ({}, {"default": {**AMQP, "URL": "redis://x"}}, ""),
+        ({}, {}, ""),
+        ({}, None, ""),
+        ({}, {"default": "nonsense"}, ""),
+    ],
+)
+def test_the_broker_is_the_inboxs_own_or_the_relays(
+    inbox: dict[str, str], relays: Any, url: str
+) -> None:
+    """INBOX['URL'], else that of the first relay which is AMQP, else none."""
+    with override_settings(INBOX=inbox, RELAYS=relays):
+        assert broker_url() == url
