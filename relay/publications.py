@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from outbox.models import Message
 from relay import sql
 from relay.models import Checkpoint
-from relay.states import State, conditions
+from relay.states import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +28,16 @@ def publications(message: Message, relays: list[str]) -> list[Publication]:
 
     One statement, a few dozen index lookups for each relay, however long the chains are.
     """
-    using = message._state.db or "default"
-    vendor = connections[using].vendor
-    cast = "::xid8" if vendor == "postgresql" else ""
-    covers, skips = conditions(
-        vendor, transaction_id=f"%(transaction_id)s{cast}", position="%(position)s"
-    )
+    using = message._state.db or DEFAULT_DB_ALIAS
     parameters = {
         "lane": message.lane,
         "transaction_id": str(message.transaction_id),
         "position": message.position,
     }
-    statement = sql.COVERING.format(covers=covers, skips=skips)
+    covering = sql.covering(connections[using].vendor)
     found = {
         checkpoint.relay: _publication(message, checkpoint)
-        for checkpoint in Checkpoint.objects.using(using).raw(statement, parameters)
+        for checkpoint in Checkpoint.objects.using(using).raw(covering, parameters)
     }
     names = dict.fromkeys([*relays, *found])
     return [found.get(name, Publication(name, State.PENDING)) for name in names]

@@ -143,19 +143,30 @@ SQLITE_SEQUENCE = f"SELECT coalesce(max(position), 0) FROM {MESSAGE}"
 
 # Whether a relay had published a message by checkpoint c. Once true, it is true for every later
 # checkpoint of the chain.
-PG_COVERS = """
+_PG_COVERS = """
 (pg_visible_in_snapshot({transaction_id}, c.floor)
  OR (pg_visible_in_snapshot({transaction_id}, c.ceiling)
      AND (c.complete OR {position} <= c.position)))
 """
-SQLITE_COVERS = "({position} <= c.position)"
+_SQLITE_COVERS = "({position} <= c.position)"
 
 # Whether a relay that started from "now" has left a message behind: c is the first of its chain.
-PG_SKIPS = "pg_visible_in_snapshot({transaction_id}, c.floor)"
-SQLITE_SKIPS = "({position} < c.first_position)"
+_PG_SKIPS = "pg_visible_in_snapshot({transaction_id}, c.floor)"
+_SQLITE_SKIPS = "({position} < c.first_position)"
+
+# How to join the newest checkpoint, as c, of those that fulfil a condition on p. With LATERAL the
+# planner has no choice but one index lookup for each row; SQLite has neither.
+_PG_NEWEST = f"""
+LATERAL (SELECT p.* FROM {CHECKPOINT_TABLE} AS p WHERE {{where}}
+         ORDER BY p.previous DESC LIMIT 1) AS c ON true
+"""
+_SQLITE_NEWEST = f"""
+{CHECKPOINT_TABLE} AS c ON c.id = (
+    SELECT p.id FROM {CHECKPOINT_TABLE} AS p WHERE {{where}} ORDER BY p.previous DESC LIMIT 1)
+"""
 
 # The state of one message: two index lookups for each relay.
-STATE = f"""
+_STATE = f"""
 CASE WHEN NOT coalesce((
         SELECT {{covers}} FROM {CHECKPOINT_TABLE} AS c
         WHERE c.relay = %s AND c.lane = {{lane}} ORDER BY c.previous DESC LIMIT 1), false)
@@ -179,7 +190,7 @@ names (relay) AS (
 """
 
 # The newest checkpoint of every relay and lane, found in the same way.
-CURSORS = f"""
+_CURSORS = f"""
 WITH RECURSIVE {_NAMES}, chains (relay, lane) AS (
     SELECT relay, (SELECT min(c.lane) FROM {CHECKPOINT_TABLE} AS c WHERE c.relay = names.relay)
     FROM names WHERE relay IS NOT NULL
@@ -188,37 +199,67 @@ WITH RECURSIVE {_NAMES}, chains (relay, lane) AS (
                    WHERE c.relay = chains.relay AND c.lane > chains.lane)
     FROM chains WHERE lane IS NOT NULL
 )
-SELECT newest.* FROM chains
-JOIN {CHECKPOINT_TABLE} AS newest ON newest.id = (
-    SELECT c.id FROM {CHECKPOINT_TABLE} AS c
-    WHERE c.relay = chains.relay AND c.lane = chains.lane ORDER BY c.previous DESC LIMIT 1)
-ORDER BY newest.relay, newest.lane
+SELECT c.* FROM chains JOIN {{newest}} ORDER BY c.relay, c.lane
 """
+_OF_CHAIN = "p.relay = chains.relay AND p.lane = chains.lane"
 
 # For every relay, the first checkpoint that covers a message: a binary search along the chain,
 # over the values of `previous`, by one index lookup a step. `high` always covers; nothing below
 # `low` does. It takes about log2(newest id) steps, whatever the number of checkpoints.
-COVERING = f"""
+_COVERING = f"""
 WITH RECURSIVE {_NAMES}, search (relay, low, high) AS (
-    SELECT c.relay, CAST(0 AS bigint), c.previous FROM names
-    JOIN {CHECKPOINT_TABLE} AS c ON c.id = (
-        SELECT p.id FROM {CHECKPOINT_TABLE} AS p
-        WHERE p.relay = names.relay AND p.lane = %(lane)s ORDER BY p.previous DESC LIMIT 1)
-    WHERE {{covers}}
+    SELECT c.relay, CAST(0 AS bigint), c.previous
+    FROM names JOIN {{newest}} WHERE {{covers}}
     UNION ALL
     SELECT search.relay,
            CASE WHEN c.id IS NULL THEN (low + high) / 2 + 1 ELSE low END,
            coalesce(c.previous, high)
-    FROM search LEFT JOIN {CHECKPOINT_TABLE} AS c ON {{covers}} AND c.id = (
-        SELECT p.id FROM {CHECKPOINT_TABLE} AS p
-        WHERE p.relay = search.relay AND p.lane = %(lane)s
-          AND p.previous BETWEEN search.low AND (search.low + search.high) / 2
-        ORDER BY p.previous DESC LIMIT 1)
+    FROM search LEFT JOIN {{middle}} AND {{covers}}
     WHERE low < high
 )
-SELECT c.*, {{skips}} AS skips FROM search
-JOIN {CHECKPOINT_TABLE} AS c
-  ON c.relay = search.relay AND c.lane = %(lane)s AND c.previous = search.high
-WHERE search.low >= search.high
-ORDER BY c.relay
+SELECT c.*, {{skips}} AS skips FROM search JOIN {{found}} WHERE low >= high ORDER BY c.relay
 """
+_OF_NAME = "p.relay = names.relay AND p.lane = %(lane)s"
+_MIDDLE = (
+    "p.relay = search.relay AND p.lane = %(lane)s"
+    " AND p.previous BETWEEN search.low AND (search.low + search.high) / 2"
+)
+_FOUND = "p.relay = search.relay AND p.lane = %(lane)s AND p.previous = search.high"
+
+
+def state(vendor: str, *, lane: str, transaction_id: str, position: str) -> str:
+    """Return the expression for a message's state; it takes the relay's name twice."""
+    columns = {"transaction_id": transaction_id, "position": position}
+    return _STATE.format(lane=lane, **_conditions(vendor, columns))
+
+
+def cursors(vendor: str) -> str:
+    """Return the query for the newest checkpoint of every relay and lane."""
+    return _CURSORS.format(newest=_newest(vendor).format(where=_OF_CHAIN))
+
+
+def covering(vendor: str) -> str:
+    """Return the query for the first checkpoint of each relay that covers a message.
+
+    It takes the message's lane, transaction_id and position; its column `skips` tells whether
+    that checkpoint's window begins behind the message.
+    """
+    cast = "::xid8" if vendor == "postgresql" else ""
+    columns = {"transaction_id": f"%(transaction_id)s{cast}", "position": "%(position)s"}
+    newest = _newest(vendor)
+    return _COVERING.format(
+        newest=newest.format(where=_OF_NAME),
+        middle=newest.format(where=_MIDDLE),
+        found=newest.format(where=_FOUND),
+        **_conditions(vendor, columns),
+    )
+
+
+def _newest(vendor: str) -> str:
+    return _PG_NEWEST if vendor == "postgresql" else _SQLITE_NEWEST
+
+
+def _conditions(vendor: str, columns: dict[str, str]) -> dict[str, str]:
+    if vendor == "postgresql":
+        return {"covers": _PG_COVERS.format(**columns), "skips": _PG_SKIPS.format(**columns)}
+    return {"covers": _SQLITE_COVERS.format(**columns), "skips": _SQLITE_SKIPS.format(**columns)}

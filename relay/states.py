@@ -32,7 +32,8 @@ class State(TextChoices):
 
 def cursors(using: str) -> list[Checkpoint]:
     """Return the newest checkpoint of every relay and lane, ordered by both. One statement."""
-    return list(Checkpoint.objects.using(using).raw(sql.CURSORS))
+    statement = sql.cursors(connections[using].vendor)
+    return list(Checkpoint.objects.using(using).raw(statement))
 
 
 def relay_names(found: Iterable[Checkpoint]) -> list[str]:
@@ -65,19 +66,10 @@ class StateOf(Func):
     ) -> tuple[str, tuple[str, ...]]:
         columns = [compiler.compile(source)[0] for source in self.get_source_expressions()]
         names = dict(zip(("lane", "transaction_id", "position"), columns, strict=True))
-        covers, skips = conditions(connection.vendor, **names)
-        statement = sql.STATE.format(covers=covers, skips=skips, lane=names["lane"])
-        return statement, (self.relay, self.relay)
+        return sql.state(connection.vendor, **names), (self.relay, self.relay)
 
     def as_sqlite(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, tuple[str, ...]]:
         return self.as_postgresql(compiler, connection)
-
-
-def conditions(vendor: str, **names: str) -> tuple[str, str]:
-    """Return the SQL for "checkpoint c covers the message" and "first checkpoint c skips it"."""
-    if vendor == "postgresql":
-        return sql.PG_COVERS.format(**names), sql.PG_SKIPS.format(**names)
-    return sql.SQLITE_COVERS.format(**names), sql.SQLITE_SKIPS.format(**names)
 
 
 def is_pending(relay: str) -> Q:

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any
 
+from relay import sql
 from relay.log import Page, PostgreSQLLog
-from relay.log import postgresql as module
 from relay.snapshots import EMPTY
 
 
@@ -52,13 +52,10 @@ class ByTransactionId(PostgreSQLLog):
 class WithoutStragglers(PostgreSQLLog):
     """No rows of transactions that were in flight at the floor."""
 
-    def read(self, lane: int, size: int, sequence: int) -> Page:
-        original = module.stragglers
-        module.stragglers = lambda floor, ceiling: []
-        try:
-            return super().read(lane, size, sequence)
-        finally:
-            module.stragglers = original
+    def _query(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        if statement == sql.PG_PAGE_WITH_STRAGGLERS:
+            statement = sql.PG_PAGE
+        return super()._query(statement, parameters)
 
 
 class StartFromSnapshot(PostgreSQLLog):

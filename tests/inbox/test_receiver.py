@@ -1,7 +1,6 @@
 """Receiving a batch: claims, savepoints, duplicates and what failures leave behind."""
 
 import contextlib
-import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace

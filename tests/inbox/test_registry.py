@@ -89,8 +89,8 @@ def test_the_default_name_says_app_and_function(undo: None) -> None:
 
 def test_a_class_that_is_no_event_is_refused(undo: None) -> None:
     """The error says how to make it one."""
-    with pytest.raises(UnknownEventType, match="@outbox.event"):
-        handler(str)
+    with pytest.raises(UnknownEventType, match=r"@outbox\.event"):
+        handler(str)(do)
 
 
 def test_the_default_group_is_the_services_name(registry: HandlerRegistry) -> None:

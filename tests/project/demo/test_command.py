@@ -80,7 +80,7 @@ def test_nothing_is_lost_doubled_or_disordered_with_rabbitmq(database_url, rabbi
 
 def test_what_is_missing_at_the_deadline_is_reported(database_url):
     """A run that has no time to finish exits 1, says what it waited for, and prints its figures."""
-    run = start("--json", "--orders", "20", "--timeout", "0.1", database_url=database_url)
+    run = start("--json", "--orders", "2000", "--timeout", "0.1", database_url=database_url)
     output, errors = run.communicate()
 
     assert run.returncode == 1

@@ -56,7 +56,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         # Whoever ends us by SIGTERM gets the same orderly end as by Ctrl-C.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # SIGINT as well: a shell starts background jobs with it ignored.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         display = Display() if options["json"] else choose(cast(IO[str], self.stdout._out))
         try:
             report = self._perform(display, options)
