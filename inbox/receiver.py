@@ -177,11 +177,10 @@ class Batch:
         delivery, envelope, result, _ = item
         try:
             event = codec.decode(envelope, event_types.find(envelope.type, envelope.version))
-        except Exception as exc:
-            # An event's class can have checks of its own, which can raise anything.
-            error = str(exc) if isinstance(exc, UndecodableMessage) else _describe(exc)
+        except UndecodableMessage as exc:
             reason = DeadLetter.Reason.INVALID_DATA
-            self._dead.append(DeadRow(delivery, reason, error, found.group, envelope, found.name))
+            dead = DeadRow(delivery, reason, str(exc), found.group, envelope, found.name)
+            self._dead.append(dead)
             result.dead += 1
             return False
         connection = connections[self._using]
