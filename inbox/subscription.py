@@ -16,6 +16,7 @@ from inbox.frames import tolerant_frame_handler
 from inbox.heartbeat import Heartbeat
 from inbox.registry import handlers
 from inbox.topology import declare, queue_name
+from outbox import amqp
 
 logger = logging.getLogger("inbox")
 
@@ -40,51 +41,44 @@ class Subscription:
     """
 
     def __init__(self, group: str, *, url: str, conf: InboxSettings) -> None:
+        self._url = url
         self.arrived: deque[Incoming] = deque()
         self._queue = queue_name(group)
         self._group = group
         self._conf = conf
         self._heartbeat: Heartbeat | None = None
         self._channel: Any = None  # py-amqp's, beneath kombu's types
-        self._connection = Connection(
-            url,
-            heartbeat=conf.HEARTBEAT,
-            connect_timeout=conf.CONNECT_TIMEOUT,
-            ssl=dict(conf.SSL) if conf.SSL is not None else url.startswith("amqps"),
-            transport_options={
-                "read_timeout": conf.SOCKET_TIMEOUT,
-                "write_timeout": conf.SOCKET_TIMEOUT,
-                "frame_handler": tolerant_frame_handler,
-                "client_properties": {"connection_name": f"django-outbox-inbox {group}"},
-            },
-        )
+        self._connection: Connection | None = None
 
     def open(self) -> None:
         """Connect, declare queue and bindings, and consume.
 
         Raises ConfigurationError for an exchange that cannot be used.
         """
-        # At once or not at all: pauses are up to the caller, who can be interrupted.
-        self._connection.ensure_connection(
-            max_retries=1,
-            interval_start=0,
-            interval_step=0,
-            interval_max=0,
-            reraise_as_library_errors=False,
+        conf = self._conf
+        connection = self._connection = amqp.connect(
+            self._url,
+            name=f"django-outbox-inbox {self._group}",
+            connect_timeout=conf.CONNECT_TIMEOUT,
+            socket_timeout=conf.SOCKET_TIMEOUT,
+            heartbeat=conf.HEARTBEAT,
+            ssl=conf.SSL,
+            frame_handler=tolerant_frame_handler,
         )
         bound = handlers.groups().get(self._group, [])
-        declare(self._connection, exchange=self._conf.EXCHANGE, group=self._group, bound=bound)
-        self._heartbeat = Heartbeat(self._connection.connection)
+        declare(connection, exchange=conf.EXCHANGE, group=self._group, bound=bound)
+        self._heartbeat = Heartbeat(connection.connection)
         self._heartbeat.start()
-        self._channel = self._connection.channel()
+        self._channel = connection.channel()
         self._channel.auto_decode = False
-        self._channel.basic_qos(0, self._conf.PREFETCH, False)
+        self._channel.basic_qos(0, conf.PREFETCH, False)
         self._channel.basic_consume(
             self._queue, callback=self._on_message, on_cancel=self._on_cancel
         )
 
     def read(self, seconds: float) -> None:
         """Wait for a message, then take all that are already here into `arrived`."""
+        assert self._connection is not None
         try:
             self._connection.drain_events(timeout=seconds)
             while len(self.arrived) < self._conf.PREFETCH:
@@ -118,7 +112,7 @@ class Subscription:
         """End in an orderly way, so that acknowledgements on their way arrive."""
         self._stop_heartbeat()
         try:
-            if self._connection.connected:
+            if self._connection is not None and self._connection.connected:
                 self._connection.connection.close()
         except (AMQPError, OSError):
             logger.debug("Error while closing the broker connection", exc_info=True)
@@ -127,8 +121,11 @@ class Subscription:
     def drop(self) -> None:
         """End at once: a broken connection gives no answer."""
         self._stop_heartbeat()
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
         try:
-            self._connection.collect(socket_timeout=1)
+            amqp.drop(connection)
         except (AMQPError, OSError):
             logger.debug("Error while dropping the broker connection", exc_info=True)
 

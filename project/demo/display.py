@@ -117,4 +117,5 @@ def verdict(report: Report) -> str:
     if report.kept:
         return "Every promise was kept."
     missing = [f"  {count:,}: {what}" for what, count in report.missing.items()]
-    return "\n".join(["A PROMISE WAS BROKEN.", *missing])
+    headline = "A PROMISE WAS BROKEN." if report.finished else "NOT DONE IN TIME."
+    return "\n".join([headline, *missing])

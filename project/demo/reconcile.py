@@ -75,7 +75,7 @@ class Report:
     """The figures of a run, in events unless they say otherwise.
 
     `missing` says of each lost event how far it came; `unfounded` are events in the log that no
-    committed transaction accounts for.
+    committed transaction accounts for; `finished` tells whether the run came to its end in time.
     """
 
     committed: int
@@ -90,6 +90,7 @@ class Report:
     order_violations: int
     missing: Mapping[str, int] = field(default_factory=dict)
     unfounded: int = 0
+    finished: bool = True
 
     @property
     def complete(self) -> bool:
@@ -97,8 +98,9 @@ class Report:
 
     @property
     def kept(self) -> bool:
-        """Whether every promise was kept."""
-        return not (self.lost or self.effects_twice or self.order_violations or self.unfounded)
+        """Whether every promise was kept, in time."""
+        faults = self.lost, self.effects_twice, self.order_violations, self.unfounded
+        return self.finished and not any(faults)
 
     def as_dict(self) -> dict[str, int]:
         """Return the figures that --json prints."""

@@ -1,11 +1,12 @@
 """One run of the demo: write, crash, wait until all is done, compare."""
 
+import math
 import random
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
 import factory.random
@@ -40,13 +41,14 @@ class Run:
     _random: random.Random = field(init=False)
     _threads: list[Writer] = field(default_factory=list)
     _next_glance: float = 0.0
+    _deadline: float = math.inf
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)  # noqa: S311
 
     def execute(self) -> Report:
         """Run, and return the reconciliation; what has not come by the deadline is lost."""
-        deadline = time.monotonic() + self.timeout
+        self._deadline = time.monotonic() + self.timeout
         factory.random.reseed_random(self.seed)  # type: ignore[no-untyped-call]
         self.stage.start_consumers()
         gate = Gate(CRASHES)
@@ -64,11 +66,12 @@ class Run:
                     self._crash_a_consumer()
             self._start_relay()
             gate.open(CRASHES)
-            self._wait(deadline)
+            finished = self._wait()
         self.stage.stop()
         # Only now can nothing change any more.
         suppressed = self.stage.duplicates_suppressed()
-        return reconcile(gather(self.truth, duplicates_suppressed=suppressed))
+        facts = gather(self.truth, duplicates_suppressed=suppressed)
+        return replace(reconcile(facts), finished=finished)
 
     @contextmanager
     def _writing(self, gate: Gate) -> Iterator[None]:
@@ -99,7 +102,7 @@ class Run:
         """Lose a relay at the worst moment: the page is published, the checkpoint is not there."""
         self.stage.start_relay(failpoint=f"relay.published:{self._random.randint(1, 3)}")
         assert self.stage.relay is not None
-        for _ in ticks(_PATIENCE):
+        for _ in self._ticks(_PATIENCE):
             self._glance()
             if self.stage.relay.was_killed:
                 self._crashed(1, "after publishing a page, before its checkpoint")
@@ -110,15 +113,14 @@ class Run:
     def _start_relay(self) -> None:
         """Start a relay and wait until it publishes, so that both work side by side."""
         self.stage.start_relay()
-        for _ in ticks(_PATIENCE):
+        for _ in self._ticks(_PATIENCE):
             self._look_after()
             if self.stage.has_published():
                 return
 
     def _crash_at_random(self, crash: int) -> None:
         """Lose a relay at any moment while it publishes what is being written."""
-        until = self._random.uniform(0.1, 1.0)
-        for _ in ticks(until):
+        for _ in self._ticks(self._random.uniform(0.1, 1.0)):
             self._look_after()
         self._crashed(crash, "while it publishes")
 
@@ -133,17 +135,20 @@ class Run:
         self.display.say(f"SIGKILL of the consumer of {group!r}; starting another.")
         self.stage.start_consumer(group)
 
-    def _wait(self, deadline: float) -> None:
-        """Wait until everything is written, published and handled, or until the deadline."""
+    def _wait(self) -> bool:
+        """Wait until everything is written, published and handled; False if time runs out."""
         writing = True
-        for _ in ticks(deadline - time.monotonic()):
+        for _ in self._ticks():
             report = self._look_after()
             if writing and not any(writer.is_alive() for writer in self._threads):
                 writing = False
                 self.display.say("All orders are placed; waiting until all is handled.")
             elif not writing and report and report.complete and self.stage.queues_empty():
-                return
-        self.display.say(f"Not done after {self.timeout:g} seconds.")
+                return True
+        return False
+
+    def _ticks(self, seconds: float = math.inf) -> Iterator[float]:
+        return ticks(min(seconds, self._deadline - time.monotonic()))
 
     def _look_after(self) -> Report | None:
         """See that all is well with the processes, and glance."""

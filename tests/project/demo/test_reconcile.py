@@ -60,6 +60,11 @@ def test_a_good_run_keeps_every_promise(facts):
     json.dumps(report.as_dict())
 
 
+def test_a_run_that_did_not_finish_keeps_no_promise(facts):
+    """Even if nothing is missing of what was written until then."""
+    assert not replace(reconcile(facts), finished=False).kept
+
+
 @pytest.mark.parametrize("event", ALL, ids=lambda event: event.type)
 def test_a_committed_event_that_is_not_in_the_log_is_lost(facts, event):
     """Also one that should have followed."""

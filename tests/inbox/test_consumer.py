@@ -1,0 +1,715 @@
+"""Consuming a real queue: batches, acknowledgements, failures and outages."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from amqp.channel import Channel
+from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connection, connections
+
+from inbox import consumer as consumer_module
+from inbox.consumer import Consumer
+from inbox.models import DeadLetter, Receipt
+from inbox.receiver import Batch
+from inbox.subscription import Subscription
+from outbox.envelope import Envelope
+from outbox.exceptions import ConfigurationError
+from relay.brokers.amqp import message as amqp_message
+from tests.inbox.support import (
+    Handling,
+    Queue,
+    closing_shutdown,
+    effects,
+    happened,
+    in_thread,
+    make_queue,
+    record,
+    records,
+    until,
+)
+from tests.services.rabbitmq import RabbitNode
+from tests.sessions import sessions
+from tests.testapp.events import Happened
+
+pytestmark = pytest.mark.django_db(transaction=True)
+postgresql = pytest.mark.skipif(
+    "connections['default'].vendor != 'postgresql'", reason="needs PostgreSQL"
+)
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Callable[[str], list[str]]:
+    """What the consumer has said that begins so."""
+    caplog.set_level(logging.INFO, "inbox")
+    return lambda start: records(caplog, start)
+
+
+@pytest.fixture
+def acks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """Every (tag, multiple) that is acknowledged; each when its messages are committed."""
+    sent: list[tuple[int, bool]] = []
+    original = Channel.basic_ack
+
+    def basic_ack(channel: Channel, tag: int, multiple: bool = False, **rest: Any) -> None:
+        sent.append((tag, multiple))
+        original(channel, tag, multiple=multiple, **rest)
+
+    monkeypatch.setattr(Channel, "basic_ack", basic_ack)
+    return sent
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The size of every batch that is received."""
+    sizes: list[int] = []
+
+    def counted(deliveries: Any, **options: Any) -> Batch:
+        sizes.append(len(deliveries))
+        return Batch(deliveries, **options)
+
+    monkeypatch.setattr(consumer_module, "Batch", counted)
+    return sizes
+
+
+class Attempts:
+    """A handler that fails until it is mended, and notes when it was called."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.broken = True
+
+    def __call__(self, event: Happened, message: Envelope) -> None:
+        if event.number < 0:
+            self.times.append(time.monotonic())
+            if self.broken:
+                raise ValueError("no luck")
+        record(event, message)
+
+    def gaps(self) -> list[float]:
+        return [b - a for a, b in zip(self.times, self.times[1:], strict=False)]
+
+
+# --- Batches and acknowledgements -----------------------------------------------------------
+
+
+def test_messages_are_handled_and_gone(queue: Queue, handling: Handling) -> None:
+    """Published to the exchange, handled, acknowledged, counted."""
+    handling()
+    queue.declare()
+    queue.publish(*[happened(number) for number in range(10)])
+
+    consumer = queue.drain()
+
+    assert effects() == list(range(10))
+    progress = consumer.progress
+    assert (progress.received, progress.handled, progress.failed) == (10, 10, 0)
+    assert queue.ready() == 0
+
+
+def test_what_is_prefetched_is_one_batch(
+    queue: Queue, handling: Handling, batches: list[int]
+) -> None:
+    """No batch is larger than PREFETCH, and a full queue makes full batches."""
+    handling()
+    queue.declare()
+    queue.publish(*[happened(number) for number in range(40)])
+
+    queue.drain(PREFETCH=10)
+
+    assert effects() == list(range(40))
+    assert max(batches) == 10
+    assert sum(batches) == 40
+
+
+def test_a_batch_is_acknowledged_with_one_frame(
+    queue: Queue, handling: Handling, batches: list[int], acks: list[tuple[int, bool]]
+) -> None:
+    """The last tag, and all before it."""
+    handling()
+    queue.declare()
+    queue.publish(*[happened(number) for number in range(100)])
+
+    queue.drain(PREFETCH=20)
+
+    ends = [sum(batches[: n + 1]) for n in range(len(batches))]
+    assert acks == [(end, True) for end in ends]
+
+
+def test_only_settled_messages_are_acknowledged(
+    queue: Queue, handling: Handling, acks: list[tuple[int, bool]]
+) -> None:
+    """Around a failure each by itself: one frame for all would take the failed one along."""
+    handling(Attempts())
+    queue.declare()
+    queue.publish(happened(1), happened(-2), happened(3))
+
+    consumer = queue.drain(REDELIVERY_MIN=60, REDELIVERY_MAX=60)
+
+    assert sorted(acks) == [(1, False), (3, False)]
+    assert consumer.progress.failed == 1
+    until(lambda: queue.ready() == 1)
+
+
+@postgresql
+def test_nothing_is_acknowledged_before_the_commit(
+    queue: Queue, handling: Handling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the transaction waits for a lock there is no ack; at each, its receipts are there."""
+    handling()
+    queue.declare()
+    queue.publish(*[happened(number) for number in range(5)])
+    committed: list[int] = []
+    original = Subscription.ack
+
+    def ack(subscription: Subscription, tag: int, *, multiple: bool = False) -> None:
+        with sessions(1) as [other]:
+            committed.append(other.run(Receipt.objects.count))
+        original(subscription, tag, multiple=multiple)
+
+    monkeypatch.setattr(Subscription, "ack", ack)
+    with sessions(1) as [blocker]:
+        blocker.begin()
+        blocker.run(lock, "testapp_effect")
+        with queue.consuming() as consumer:
+            until(waiting_for_lock)
+            assert committed == []
+            assert queue.ready() == 0
+            blocker.commit()
+            until(lambda: consumer.progress.received == 5)
+            until(lambda: committed)
+
+    assert sum(committed) >= 5
+    assert 0 not in committed
+    assert queue.ready() == 0
+
+
+def lock(table: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+
+
+def waiting_for_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return bool(cursor.fetchone()[0])
+
+
+def test_a_message_that_is_not_acknowledged_comes_again_and_is_suppressed(
+    queue: Queue, handling: Handling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The acknowledgement gets lost after the commit: no second effect, no second dead letter."""
+    handling()
+    queue.declare()
+    strange = amqp_message(happened())
+    strange.properties["application_headers"] = {"x": "y"}
+    queue.publish(happened(1))
+    queue.publish_raw((strange, "tests.happened"))
+    with monkeypatch.context() as lossy, closing_shutdown() as shutdown:
+        lossy.setattr(Subscription, "ack", lambda *_, **__: shutdown.request())
+        queue.consumer(shutdown).run()
+    until(lambda: queue.ready() == 2)
+
+    consumer = queue.drain()
+
+    assert (consumer.progress.duplicates, consumer.progress.dead) == (1, 1)
+    assert effects() == [1]
+    assert DeadLetter.objects.count() == 1
+    assert queue.ready() == 0
+
+
+@postgresql
+def test_two_consumers_share_a_queue(queue: Queue, handling: Handling) -> None:
+    """Every message is handled once, whoever gets it."""
+    handling()
+    queue.declare()
+    with queue.consuming(PREFETCH=5) as one, queue.consuming(PREFETCH=5) as two:
+        until(lambda: queue.consumers() == 2)
+        queue.publish(*[happened(number) for number in range(200)])
+        until(lambda: one.progress.handled + two.progress.handled == 200)
+
+    assert sorted(effects()) == list(range(200))
+    assert one.progress.handled
+    assert two.progress.handled
+
+
+# --- Failed messages ----------------------------------------------------------------------------
+
+
+def test_a_failed_message_comes_again_after_a_pause(queue: Queue, handling: Handling) -> None:
+    """The pause doubles from its minimum to its maximum; once mended, the message is handled."""
+    attempts = Attempts()
+    handling(attempts)
+    queue.declare()
+    queue.publish(happened(-1))
+
+    with queue.consuming(REDELIVERY_MIN=0.1, REDELIVERY_MAX=0.4) as consumer:
+        until(lambda: len(attempts.times) >= 5)
+        attempts.broken = False
+        until(lambda: consumer.progress.handled)
+
+    for gap, pause in zip(attempts.gaps(), [0.1, 0.2, 0.4, 0.4], strict=False):
+        assert pause <= gap < pause + 5
+    assert effects() == [-1]
+    assert queue.ready() == 0
+
+
+def test_a_failing_message_is_not_tried_in_a_hot_loop(queue: Queue, handling: Handling) -> None:
+    """In two seconds with a pause of half a second there is room for five attempts."""
+    attempts = Attempts()
+    handling(attempts)
+    queue.declare()
+    queue.publish(happened(-1))
+
+    with queue.consuming(REDELIVERY_MIN=0.5, REDELIVERY_MAX=0.5):
+        until(lambda: attempts.times)
+        time.sleep(2)  # the window in which attempts are counted
+
+    assert 3 <= len(attempts.times) <= 5
+
+
+def test_a_sender_cannot_make_the_loop_hot(queue: Queue, handling: Handling) -> None:
+    """A delivery count that the sender has made up does not shorten the pause."""
+    attempts = Attempts()
+    handling(attempts)
+    with queue.channel() as channel:
+        channel.queue_declare(queue.name, durable=True, auto_delete=False)  # keeps such a header
+    queue.declare()
+    message = amqp_message(happened(-1))
+    message.properties["application_headers"]["x-delivery-count"] = -(10**6)
+    queue.publish_raw((message, "tests.happened"))
+
+    with queue.consuming(REDELIVERY_MIN=0.2, REDELIVERY_MAX=0.2):
+        until(lambda: len(attempts.times) >= 3)
+
+    assert min(attempts.gaps()) >= 0.2
+
+
+def test_a_failing_message_does_not_hold_up_others(queue: Queue, handling: Handling) -> None:
+    """While it waits for its next attempt, the queue flows."""
+    handling(Attempts())
+    queue.declare()
+    queue.publish(happened(-1))
+
+    with queue.consuming(REDELIVERY_MIN=60, REDELIVERY_MAX=60) as consumer:
+        until(lambda: consumer.progress.failed)
+        queue.publish(*[happened(number) for number in range(50)])
+        until(lambda: consumer.progress.handled == 50)
+
+    assert effects() == list(range(50))
+    until(lambda: queue.ready() == 1)  # given back at the end
+
+
+# --- Stopping -----------------------------------------------------------------------------------
+
+
+def test_until_empty_says_whether_all_was_handled(queue: Queue, handling: Handling) -> None:
+    """True for an empty queue, False when something failed."""
+    attempts = Attempts()
+    handling(attempts)
+    queue.declare()
+    with closing_shutdown() as shutdown:
+        assert queue.consumer(shutdown).run(until_empty=True) is True
+        queue.publish(happened(-1))
+        assert queue.consumer(shutdown).run(until_empty=True) is False
+        attempts.broken = False
+        assert queue.consumer(shutdown).run(until_empty=True) is True
+
+    assert effects() == [-1]
+
+
+def test_until_empty_reads_on_beside_a_failure(queue: Queue, handling: Handling) -> None:
+    """A message on hold does not end the run while others are in the queue."""
+    handling(Attempts())
+    queue.declare()
+    queue.publish(happened(-1), *[happened(number) for number in range(30)])
+
+    queue.drain(PREFETCH=5, REDELIVERY_MIN=60, REDELIVERY_MAX=60)
+
+    assert effects() == list(range(30))
+
+
+def test_until_empty_ends_when_all_that_may_be_held_is_on_hold(
+    queue: Queue, handling: Handling
+) -> None:
+    """With as many failures as PREFETCH allows nothing more would come."""
+    handling(Attempts())
+    queue.declare()
+    queue.publish(*[happened(-number) for number in range(1, 10)])
+
+    consumer = queue.drain(PREFETCH=3, REDELIVERY_MIN=60, REDELIVERY_MAX=60)
+
+    assert consumer.progress.failed == 3
+
+
+@postgresql
+def test_a_stop_finishes_the_batch(queue: Queue, handling: Handling) -> None:
+    """What has begun is committed and acknowledged; the rest stays in the queue."""
+    handling()
+    queue.declare()
+    queue.publish(*[happened(number) for number in range(30)])
+
+    with closing_shutdown() as shutdown, sessions(1) as [blocker]:
+        blocker.begin()
+        blocker.run(lock, "testapp_effect")
+        with in_thread(lambda: queue.consumer(shutdown, PREFETCH=10).run()) as background:
+            until(waiting_for_lock)
+            shutdown.request()
+            blocker.commit()
+        assert background.get() is True
+
+    handled = len(effects())
+    assert 1 <= handled <= 10
+    until(lambda: queue.ready() == 30 - handled)
+    assert queue.drain().progress.duplicates == 0
+    assert effects() == list(range(30))
+
+
+def test_a_stop_interrupts_an_outage(handling: Handling) -> None:
+    """A consumer that waits for its broker ends at once."""
+    handling()
+    queue = make_queue("amqp://guest:guest@127.0.0.1:1//", RETRY_MAX=60)
+    with closing_shutdown() as shutdown:
+        consumer = queue.consumer(shutdown)
+        with in_thread(consumer.run) as background:
+            until(lambda: consumer.progress.away)
+            shutdown.request()
+        assert background.get() is True
+
+
+def test_an_exchange_of_another_kind_ends_the_consumer(queue: Queue, handling: Handling) -> None:
+    """Waiting would not help: the error says what to do."""
+    handling()
+    with queue.channel() as channel:
+        channel.exchange_declare(queue.exchange, "direct", durable=True, auto_delete=False)
+
+    with pytest.raises(ConfigurationError, match="not a durable topic exchange"):
+        queue.drain()
+
+
+# --- Outages ------------------------------------------------------------------------------------
+
+
+def test_a_deleted_queue_is_declared_again(
+    queue: Queue, handling: Handling, told: Callable[[str], list[str]]
+) -> None:
+    """The consumer says what happened, and goes on with a new queue."""
+    handling()
+    with queue.consuming() as consumer:
+        until(lambda: exists(queue) and queue.consumers() == 1)
+        with queue.channel() as channel:
+            channel.queue_delete(queue.name)
+        until(lambda: told("The broker is back"))
+        queue.publish(happened(5))
+        until(lambda: consumer.progress.handled == 1)
+
+    [said] = told("The broker is away")
+    assert "was queue" in said
+    assert effects() == [5]
+
+
+def exists(queue: Queue) -> bool:
+    try:
+        return queue.ready() >= 0
+    except Exception:
+        return False
+
+
+def test_a_broker_that_is_away_is_told_once(
+    handling: Handling, told: Callable[[str], list[str]]
+) -> None:
+    """However many attempts it takes; credentials are not in the log."""
+    handling()
+    queue = make_queue("amqp://guest:secret@127.0.0.1:1//", RETRY_MAX=0.1)
+    with closing_shutdown() as shutdown:
+        consumer = queue.consumer(shutdown)
+        with in_thread(consumer.run):
+            until(lambda: consumer._outages > 5)
+            shutdown.request()
+
+    [said] = told("The broker is away")
+    assert "Nothing is lost" in said
+    assert "secret" not in said
+
+
+def test_until_empty_gives_up_on_an_absent_broker(handling: Handling) -> None:
+    """At once, and says so by its result."""
+    handling()
+    started = time.monotonic()
+    with closing_shutdown() as shutdown:
+        queue = make_queue("amqp://guest:guest@127.0.0.1:1//")
+        assert queue.consumer(shutdown, RETRY_MAX=60).run(until_empty=True) is False
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_a_restarted_broker_loses_nothing(
+    end: str,
+    rabbit_node: RabbitNode,
+    own_queue: Queue,
+    handling: Handling,
+    told: Callable[[str], list[str]],
+) -> None:
+    """Said once; afterwards the consumer goes on by itself, and each message is handled once."""
+    handling()
+    own_queue.declare()
+    with own_queue.consuming(PREFETCH=5) as consumer:
+        own_queue.publish(*[happened(number) for number in range(20)])
+        until(lambda: consumer.progress.handled >= 5)
+        getattr(rabbit_node, end)()
+        until(lambda: consumer.progress.away == "broker")
+        rabbit_node.start()
+        until(lambda: not consumer.progress.away, 60)
+        own_queue.publish(*[happened(number) for number in range(20, 30)])
+        until(lambda: consumer.progress.handled >= 30, 60)
+
+    assert sorted(effects()) == list(range(30))
+    assert len(told("The broker is away")) == len(told("The broker is back")) == 1
+
+
+@pytest.mark.slow
+def test_a_silent_broker_is_found_out(
+    rabbit_node: RabbitNode,
+    own_queue: Queue,
+    handling: Handling,
+    told: Callable[[str], list[str]],
+) -> None:
+    """A half-open connection, where nothing comes and nothing fails, ends by its heartbeat."""
+    handling()
+    own_queue.declare()
+    with own_queue.consuming(HEARTBEAT=1, SOCKET_TIMEOUT=2, CONNECT_TIMEOUT=1) as consumer:
+        until(lambda: own_queue.consumers() == 1)
+        rabbit_node.pause()
+        until(lambda: consumer.progress.away == "broker")
+        rabbit_node.resume()
+        until(lambda: not consumer.progress.away, 60)
+        own_queue.publish(happened(1))
+        until(lambda: consumer.progress.handled == 1)
+
+    assert effects() == [1]
+    assert len(told("The broker is away")) == 1
+
+
+def test_a_connection_closed_by_the_server_is_opened_again(
+    rabbit_node: RabbitNode,
+    own_queue: Queue,
+    handling: Handling,
+    told: Callable[[str], list[str]],
+) -> None:
+    """As when an operator closes it; what was delivered and not settled comes again."""
+    handling(Attempts())
+    own_queue.declare()
+    own_queue.publish(happened(-1))
+    with own_queue.consuming(REDELIVERY_MIN=60, REDELIVERY_MAX=60) as consumer:
+        until(lambda: consumer.progress.failed == 1)
+        rabbit_node.ctl("close_all_connections", "by an operator")
+        until(lambda: consumer.progress.failed == 2)
+
+    [said] = told("The broker is away")
+    assert "by an operator" in said
+
+
+@contextmanager
+def database_away() -> Iterator[None]:
+    """Refuse new connections to the test database, and end those of others."""
+    settings = connection.settings_dict
+    name = settings["NAME"]
+    admin = psycopg.connect(
+        **{**connection.get_connection_params(), "dbname": "postgres"}, autocommit=True
+    )
+    connection.ensure_connection()
+    own = connection.connection.info.backend_pid
+
+    def allow(allowed: bool) -> None:
+        admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {str(allowed).lower()}')
+
+    try:
+        allow(False)
+        admin.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = %s AND pid <> %s",
+            [name, own],
+        )
+        yield
+    finally:
+        allow(True)
+        admin.close()
+
+
+@postgresql
+def test_while_the_database_is_away_messages_wait(
+    queue: Queue, handling: Handling, told: Callable[[str], list[str]]
+) -> None:
+    """They stay unacknowledged, it is said once, and handling goes on by itself, once each."""
+    handling()
+    queue.declare()
+    with queue.consuming(HEARTBEAT=1) as consumer:
+        queue.publish(happened(1))
+        until(lambda: consumer.progress.handled == 1)
+        with database_away():
+            queue.publish(*[happened(number) for number in range(2, 12)])
+            until(lambda: consumer.progress.away == "database" and consumer._outages > 5)
+            time.sleep(3)  # longer than the broker waits for a heartbeat
+            assert queue.ready() < 10
+            assert queue.consumers() == 1
+        until(lambda: consumer.progress.handled == 11)
+
+    assert effects() == list(range(1, 12))
+    assert consumer.progress.duplicates == 0
+    assert len(told("The database is away")) == len(told("The database is back")) == 1
+    assert told("The broker is away") == []
+    assert queue.ready() == 0
+
+
+@postgresql
+def test_a_connection_lost_in_a_batch_repeats_the_batch(
+    queue: Queue, handling: Handling, told: Callable[[str], list[str]]
+) -> None:
+    """Nothing of it has happened: the batch is handled anew, once, without another delivery."""
+    lost: list[int] = []
+
+    def lose_connection(event: Happened, message: Envelope) -> None:
+        record(event, message)
+        if event.number == 2 and not lost:
+            pid = connections[DEFAULT_DB_ALIAS].connection.info.backend_pid
+            lost.append(pid)
+            with sessions(1) as [other]:
+                other.run(terminate, pid)
+            record(event, message)
+
+    handling(lose_connection)
+    queue.declare()
+    queue.publish(*[happened(number) for number in range(5)])
+
+    with queue.consuming() as consumer:
+        until(lambda: consumer.progress.handled == 5)
+
+    assert effects() == list(range(5))
+    assert len(told("The database is away")) == 1
+
+
+def terminate(pid: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+
+@postgresql
+def test_until_empty_gives_up_on_an_absent_database(queue: Queue, handling: Handling) -> None:
+    """Nothing is acknowledged."""
+    handling()
+    queue.declare()
+    queue.publish(happened(1))
+
+    with closing_shutdown() as shutdown, database_away():
+        consumer = queue.consumer(shutdown)
+        with in_thread(lambda: consumer.run(until_empty=True)) as background:
+            pass
+        assert background.get() is False
+
+    until(lambda: queue.ready() == 1)
+
+
+@postgresql
+def test_a_broken_connection_to_another_database_is_replaced(
+    queue: Queue, handling: Handling
+) -> None:
+    """A handler that uses a second database fails once, not until the process is restarted."""
+    connections.settings["second"] = connections.settings[DEFAULT_DB_ALIAS]
+    pids: list[int] = []
+
+    def use_second(event: Happened, message: Envelope) -> None:
+        with connections["second"].cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            pids.append(cursor.fetchone()[0])
+        record(event, message)
+
+    handling(use_second)
+    queue.declare()
+    try:
+        with queue.consuming(REDELIVERY_MIN=0.05, REDELIVERY_MAX=0.05) as consumer:
+            queue.publish(happened(1))
+            until(lambda: consumer.progress.handled == 1)
+            terminate(pids[0])
+            queue.publish(happened(2))
+            until(lambda: consumer.progress.handled == 2)
+    finally:
+        del connections.settings["second"]
+
+    assert consumer.progress.failed == 1
+    assert effects() == [1, 2]
+    assert len(set(pids)) == 2
+
+
+# --- Long work ---------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_heartbeats_go_on_while_a_handler_runs(
+    queue: Queue, handling: Handling, told: Callable[[str], list[str]]
+) -> None:
+    """Six seconds of work, a heartbeat of two: the broker keeps the connection."""
+    handling(lambda event, message: time.sleep(6))
+    queue.declare()
+    queue.publish(happened(1))
+
+    with queue.consuming(HEARTBEAT=2) as consumer:
+        until(lambda: consumer.progress.handled == 1)
+        until(lambda: queue.consumers() == 1)
+        handled_at = time.monotonic()
+        # Long enough for either side to notice a heartbeat that was missed meanwhile.
+        until(lambda: time.monotonic() - handled_at > 3)
+
+    assert told("The broker is away") == []
+    assert (consumer.progress.received, consumer.progress.duplicates) == (1, 0)
+    assert queue.ready() == 0
+
+
+def test_no_thread_is_left_behind(queue: Queue, handling: Handling) -> None:
+    """Neither after an orderly end nor after an outage."""
+    handling()
+    queue.drain()
+
+    assert not [t for t in threading.enumerate() if t.name == "inbox-heartbeat"]
+
+
+def test_an_outage_of_one_does_not_hide_that_of_the_other(
+    handling: Handling, told: Callable[[str], list[str]]
+) -> None:
+    """Broker and database are told apart."""
+    with closing_shutdown() as shutdown:
+        consumer: Consumer = make_queue("amqp://127.0.0.1:1//").consumer(shutdown)
+        for what in ("broker", "broker", "database", "database"):
+            consumer._away(what, "gone", wait=False)
+        consumer._back("broker")
+        assert consumer.progress.away == "database"
+        consumer._back("database")
+
+    assert len(told("The broker is away")) == len(told("The database is away")) == 1
+    assert told("The database is back after 2 attempts")
+    assert consumer.progress.away == ""
+
+
+@postgresql
+def test_an_unmigrated_database_is_an_error(queue: Queue, handling: Handling) -> None:
+    """Waiting would not help: the error goes up, and the messages stay in the queue."""
+    handling()
+    queue.declare()
+    queue.publish(happened(1))
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE django_inbox_receipt RENAME TO elsewhere")
+    try:
+        with pytest.raises(ProgrammingError, match="django_inbox_receipt"):
+            queue.drain()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE elsewhere RENAME TO django_inbox_receipt")
+
+    until(lambda: queue.ready() == 1)
