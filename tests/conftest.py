@@ -8,6 +8,7 @@ from django.db import connection
 from project import database_url as database_urls
 from tests.services import broker
 from tests.services.rabbitmq import RabbitNode
+from tests.support import Registered
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +45,11 @@ def rabbit_node(_rabbit_node: RabbitNode) -> RabbitNode:
     _rabbit_node.resume()
     _rabbit_node.start()
     return _rabbit_node
+
+
+@pytest.fixture
+def registered() -> Iterator[Registered]:
+    """Registers event types for one test."""
+    found = Registered()
+    yield found
+    found.forget()

@@ -6,15 +6,6 @@ import pytest
 
 from tests.inbox.support import Handling, Queue, make_queue
 from tests.services.rabbitmq import RabbitNode
-from tests.support import Registered
-
-
-@pytest.fixture
-def registered() -> Iterator[Registered]:
-    """Registers event types for one test."""
-    found = Registered()
-    yield found
-    found.forget()
 
 
 @pytest.fixture

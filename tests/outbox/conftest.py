@@ -7,15 +7,6 @@ from django.db import connection
 from pytest_django.plugin import DjangoDbBlocker
 
 from outbox import wakeup
-from tests.support import Registered
-
-
-@pytest.fixture
-def registered() -> Iterator[Registered]:
-    """Registers event types for one test."""
-    found = Registered()
-    yield found
-    found.forget()
 
 
 @pytest.fixture(autouse=True)
