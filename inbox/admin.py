@@ -51,7 +51,7 @@ class ReceiptAdmin(ReadOnlyAdmin):
     search_help_text = _("Exact message id or correlation id")
     fieldsets = (
         (None, {"fields": ("handler", "happened_exactly")}),
-        (_("Message"), {"fields": ("type", "shown_message_id", "source", "correlation_id")}),
+        (_("Message"), {"fields": (("type", "source"), ("shown_message_id", "correlation_id"))}),
     )
 
     def render_change_form(
@@ -83,9 +83,9 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     search_fields = ("message_id",)
     search_help_text = _("Exact message id")
     fieldsets = (
-        (None, {"fields": ("shown_reason", "error", "group", "handler", "happened_exactly")}),
-        (_("As received"), {"fields": ("topic", "content_type", "shown_headers", "shown_body")}),
-        (_("Message"), {"fields": ("type", "message_id", "source", "digest")}),
+        (None, {"fields": ("shown_reason", "error", ("group", "handler"), "happened_exactly")}),
+        (_("As received"), {"fields": (("topic", "content_type"), "shown_headers", "shown_body")}),
+        (_("Message"), {"fields": (("type", "source"), "message_id", "digest")}),
     )
 
     @admin.display(description=_("reason"))

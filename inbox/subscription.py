@@ -77,12 +77,14 @@ class Subscription:
         )
 
     def read(self, seconds: float) -> None:
-        """Wait for a message, then take all that are already here into `arrived`."""
+        """Wait for a frame, then take all messages that are already here into `arrived`."""
         assert self._connection is not None
+        # Not drain_events(), which starts its timeout again with each heartbeat of the broker.
+        read_frame = self._connection.connection.blocking_read
         try:
-            self._connection.drain_events(timeout=seconds)
+            read_frame(timeout=seconds)
             while len(self.arrived) < self._conf.PREFETCH:
-                self._connection.drain_events(timeout=0)
+                read_frame(timeout=0)
         except TimeoutError:
             pass
         # Only now: the broker's heartbeats may have waited here during a long batch.

@@ -96,21 +96,19 @@ class MessageAdmin(ReadOnlyAdmin):
     search_fields = ("message_id", "key", "correlation_id")
     search_help_text = _("Exact message id, key or correlation id")
     fieldsets = (
-        (None, {"fields": ("happened_exactly", "type", "version", "key", "subject", "topic")}),
+        (None, {"fields": ("happened_exactly", ("type", "version"), ("topic", "key"), "subject")}),
         (_("Data"), {"fields": ("shown_data", "shown_attributes")}),
         (
             _("Identity"),
             {
                 "fields": (
                     "shown_message_id",
-                    "source",
                     "shown_correlation",
-                    "causation_id",
+                    "shown_causation",
+                    ("source", "lane"),
+                    ("position", "transaction_id"),
                     "trace_parent",
                     "trace_state",
-                    "position",
-                    "lane",
-                    "transaction_id",
                 )
             },
         ),
@@ -166,6 +164,10 @@ class MessageAdmin(ReadOnlyAdmin):
     @admin.display(description=_("correlation id"))
     def shown_correlation(self, message: Message) -> str:
         return html.code(message.correlation_id)
+
+    @admin.display(description=_("causation id"))
+    def shown_causation(self, message: Message) -> str:
+        return html.code(message.causation_id) if message.causation_id else html.DASH
 
     @admin.display(description=_("data"))
     def shown_data(self, message: Message) -> Content:

@@ -1,5 +1,6 @@
 """System checks of the producer. Each id stands for one thing to mend."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
@@ -60,8 +61,9 @@ def check_database(**_: Any) -> list[CheckMessage]:
 @register(deploy=True)
 def check_deployment(**_: Any) -> list[CheckMessage]:
     """W001: services whose source is a default can take each other's message ids for theirs."""
-    if getattr(settings, "OUTBOX", {}).get("SOURCE"):
-        return []
+    raw = getattr(settings, "OUTBOX", {})
+    if not isinstance(raw, Mapping) or raw.get("SOURCE"):
+        return []  # what is no mapping is E001
     return [
         Warning(
             "OUTBOX['SOURCE'] is not set; the name of the project's package stands in for it.",

@@ -155,14 +155,14 @@ def _decode_as(body: bytes, schema: type) -> Any:
 def _tree(payload: Any) -> Any:
     """Return a payload as mappings, sequences and the values that JSON could distort."""
     if _is_pydantic(type(payload)):  # type: ignore[arg-type]
-        return payload.model_dump()
+        return payload.model_dump(warnings="error")
     return msgspec.to_builtins(payload, builtin_types=(datetime, time, Decimal))
 
 
 def _json(payload: Any) -> bytes:
     if _is_pydantic(type(payload)):  # type: ignore[arg-type]
         # By alias, since that is the name that the class itself reads.
-        text: str = payload.model_dump_json(by_alias=True)
+        text: str = payload.model_dump_json(by_alias=True, warnings="error")
         return text.encode()
     return _encoder.encode(payload)
 

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.signals import setting_changed
 
 from outbox.exceptions import ConfigurationError
+from outbox.wire import MAX_ATTRIBUTE, flaw
 
 T = TypeVar("T")
 
@@ -37,8 +38,8 @@ class OutboxSettings:
             raise ConfigurationError(f"OUTBOX['LANES'] must be from 1 to 1024, not {self.LANES}")
         if self.MAX_DATA_BYTES < 1:
             raise ConfigurationError("OUTBOX['MAX_DATA_BYTES'] must be positive")
-        if len(self.SOURCE) > 255 or "\x00" in self.SOURCE:
-            raise ConfigurationError("OUTBOX['SOURCE'] must be at most 255 characters, no NUL")
+        if problem := flaw(self.SOURCE, MAX_ATTRIBUTE):
+            raise ConfigurationError(f"OUTBOX['SOURCE'] {problem}")
         if not isinstance(self.REDACT, list | tuple) or not all(
             isinstance(word, str) and word for word in self.REDACT
         ):

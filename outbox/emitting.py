@@ -27,6 +27,9 @@ from outbox.wire import ATTRIBUTE_NAME, MAX_ATTRIBUTE, MAX_TRACE_STATE, RESERVED
 COPY_FROM = 100
 """From this many rows on, emit_many() uses COPY where the database has it."""
 
+MAX_ATTRIBUTES = 16_384
+"""Characters in names and values of all extension attributes of an event."""
+
 _INT32 = range(-(2**31), 2**31)
 
 
@@ -228,6 +231,12 @@ def _text(name: str, value: object, limit: int = MAX_ATTRIBUTE) -> str | None:
 def _extensions(attributes: Any) -> dict[str, str | int | bool]:
     if not isinstance(attributes, Mapping):
         raise InvalidEvent(f"attributes must be a mapping, not {type(attributes).__name__}")
+    size = sum(len(str(name)) + len(str(value)) for name, value in attributes.items())
+    if size > MAX_ATTRIBUTES:
+        raise InvalidEvent(
+            f"Extension attributes of {size:,} characters are more than {MAX_ATTRIBUTES:,}: a "
+            "broker would refuse the headers. Put it into the payload."
+        )
     for name, value in attributes.items():
         if not isinstance(name, str) or not ATTRIBUTE_NAME.fullmatch(name):
             raise InvalidEvent(

@@ -47,6 +47,7 @@ class EmitsEvents:
         self._recorded.append(Draft(event=event, payload=payload, **options))
 
     def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save the instance and emit its recorded events, or neither."""
         # Positional arguments of save(): force_insert, force_update, using, update_fields.
         using = kwargs.get("using") or (args[2] if len(args) > 2 else None)
         with self._emitting(using):
@@ -55,6 +56,7 @@ class EmitsEvents:
     save.alters_data = True  # type: ignore[attr-defined]
 
     def delete(self, *args: Any, **kwargs: Any) -> Any:
+        """Delete the instance and emit its recorded events, or neither."""
         using = kwargs.get("using") or (args[0] if args else None)
         with self._emitting(using, deleting=True):
             return super().delete(*args, **kwargs)  # type: ignore[misc]
@@ -85,9 +87,12 @@ class EmitsEvents:
         # Always a transaction, since signal handlers may record while the row is written; a
         # savepoint only where something could have to be undone.
         with transaction.atomic(using=using, savepoint=bool(self._recorded)):
-            drafts = [_called(draft) for draft in self._recorded] if deleting else []
+            # Before a delete, while the row is there to be looked at.
+            early = {id(draft): _called(draft) for draft in self._recorded} if deleting else {}
             yield
-            drafts += [_called(draft) for draft in self._recorded[len(drafts) :]]
+            # Of what is still recorded, since a signal handler may have saved in between, and
+            # walking the live list, since functions may record as well.
+            drafts = [early.get(id(draft)) or _called(draft) for draft in self._recorded]
             if drafts:
                 self._await_commit(using, emit_many(drafts, using=using))
 

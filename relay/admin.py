@@ -141,24 +141,30 @@ class CheckpointAdmin(ReadOnlyAdmin):
     list_filter = (RelayFilter, LaneFilter)
     list_defer = ("floor", "ceiling")
     fieldsets = (
-        (None, {"fields": ("relay", "lane", "happened_exactly", "count", "took", "published_by")}),
+        (
+            None,
+            {
+                "fields": (
+                    ("relay", "lane"),
+                    ("happened_exactly", "published_by"),
+                    ("count", "took"),
+                )
+            },
+        ),
         (
             _("Window"),
             {
                 "fields": (
                     "shown_floor",
                     "shown_ceiling",
-                    "first_position",
-                    "position",
-                    "complete",
-                    "window_count",
-                    "window_start",
-                    "next_start",
+                    ("first_position", "position"),
+                    ("complete", "window_count"),
+                    ("window_start", "next_start"),
                     "sequence",
                 )
             },
         ),
-        (_("Chain"), {"fields": ("id", "previous", "system_identifier")}),
+        (_("Chain"), {"fields": (("id", "previous"), "system_identifier")}),
     )
 
     @admin.display(description=_("checkpoint"))

@@ -135,13 +135,16 @@ class Relay:
         except (OperationalError, InterfaceError) as exc:
             self._database_away(exc)
             return []
-        self._back(DATABASE)
+        if not lanes:
+            self._back(DATABASE)  # with work to do, only a page that commits tells
         return lanes
 
     def _transfer(self, lane: int) -> Transferred | None:
         """Move a page of a lane; None if there is nothing more to do in it now."""
         try:
-            result = transfer(self.log, self.broker, lane, self._page_size)
+            # Behind a refused message one by one, so that its neighbours are not sent each time.
+            size = self._page_size if self._stopped(lane) is None else 1
+            result = transfer(self.log, self.broker, lane, size)
         except (OperationalError, InterfaceError) as exc:
             self._database_away(exc)
             return None
@@ -150,6 +153,7 @@ class Relay:
             return None
         if result is None:
             return None
+        self._back(DATABASE)
         self.progress.published += result.published
         self.progress.pages += bool(result.published)
         judgement = result.judgement

@@ -30,22 +30,23 @@ class Judgement:
 def judge(outcomes: Sequence[Outcome]) -> Judgement:
     """Tell an outage from a message's own fault.
 
-    Any unknown outcome is an outage. So is a page that was nacked as a whole, if it is more than
-    one message: a broker that refuses everything is in trouble itself.
+    Any unknown outcome is an outage. So is a page of which everything that was sent was nacked,
+    if that is more than one message: a broker that refuses everything is in trouble itself.
     """
     confirmed = 0
     refusals: list[Outcome] = []
-    nacked = 0
+    nacked = held = 0
     for outcome in outcomes:
         if outcome.status is Status.UNKNOWN:
             return Judgement(Verdict.OUTAGE, 0, outcome.reason)
         if outcome.status is not Status.CONFIRMED:
             refusals.append(outcome)
-            nacked += outcome.status in (Status.NACKED, Status.HELD)
+            nacked += outcome.status is Status.NACKED
+            held += outcome.status is Status.HELD
         elif not refusals:
             confirmed += 1
     if not refusals:
         return Judgement(Verdict.PASSED, confirmed)
-    if nacked == len(outcomes) > 1:
+    if nacked > 1 and nacked + held == len(outcomes):
         return Judgement(Verdict.OUTAGE, 0, f"all {nacked} messages: {refusals[0].reason}")
     return Judgement(Verdict.REFUSED, confirmed, refusals[0].reason)

@@ -48,7 +48,9 @@ CHECKPOINT = (
 # --- PostgreSQL ---------------------------------------------------------------------------
 
 # The idle poll: all lanes in one statement, by index, whatever the size of the log. New rows
-# belong to transactions from xmax(ceiling) on or to those in flight at the ceiling.
+# belong to transactions from xmax(ceiling) on or to those in flight at the ceiling. Not EXISTS:
+# that would drop the ORDER BY, which is what keeps the planner on the index of transaction ids;
+# with `=` instead of BETWEEN it could prefer to walk the index of positions.
 PG_LANES = f"""
 SELECT lanes.lane
 FROM generate_series(0, %(lanes)s - 1) AS lanes (lane)
@@ -57,34 +59,41 @@ WHERE NOT c.complete
    OR (c.id IS NULL AND %(from_beginning)s AND EXISTS (
         SELECT 1 FROM {MESSAGE} AS m WHERE m.lane = lanes.lane))
    OR (c.id IS NULL AND NOT %(from_beginning)s)
-   OR EXISTS (
-        SELECT 1 FROM {MESSAGE} AS m
-        WHERE m.lane = lanes.lane AND m.transaction_id >= pg_snapshot_xmax(c.ceiling))
-   OR EXISTS (
-        SELECT 1 FROM pg_snapshot_xip(c.ceiling) AS flying (xid)
-        CROSS JOIN LATERAL (
-            SELECT 1 FROM {MESSAGE} AS m
-            WHERE m.lane = lanes.lane AND m.transaction_id = flying.xid LIMIT 1) AS landed)
+   OR (SELECT m.transaction_id FROM {MESSAGE} AS m
+       WHERE m.lane = lanes.lane AND m.transaction_id >= pg_snapshot_xmax(c.ceiling)
+       ORDER BY m.transaction_id LIMIT 1) IS NOT NULL
+   OR (SELECT landed.position FROM pg_snapshot_xip(c.ceiling) AS flying (xid)
+       CROSS JOIN LATERAL (
+           SELECT m.position FROM {MESSAGE} AS m
+           WHERE m.lane = lanes.lane AND m.transaction_id BETWEEN flying.xid AND flying.xid
+           ORDER BY m.transaction_id LIMIT 1) AS landed
+       LIMIT 1) IS NOT NULL
 """
 
 # A statement of its own: the snapshot that reads the cursor must be younger than the lock, or it
 # could miss the checkpoint of the process that held it. The sequence is read before this
-# transaction gets an id; see PostgreSQLLog.
+# transaction gets an id; see PostgreSQLLog. Until the page is read, the planner must walk the
+# index of positions: on a table without fresh statistics it would rather collect the whole
+# window and sort it, for every page of it.
 PG_ACQUIRE = f"""
 SELECT pg_try_advisory_xact_lock(%(relay_key)s, %(lane)s),
        coalesce(pg_sequence_last_value(
-           pg_get_serial_sequence('{MESSAGE}', 'position')::regclass), 0)
+           pg_get_serial_sequence('{MESSAGE}', 'position')::regclass), 0),
+       set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)
 """
 
 # The cursor and, in the same snapshot, the ceiling of a new window and where its rows start.
+# OFFSET 0 is a fence: to look for the minimum along the positions would be to read all history.
 PG_CURSOR = f"""
 SELECT pg_current_snapshot()::text,
        (SELECT system_identifier FROM pg_control_system()),
        c.id, c.floor::text, c.ceiling::text, c.position, c.complete, c.sequence,
        c.window_start, c.next_start, c.window_count, c.system_identifier,
        CASE WHEN c.complete AND c.window_count > {LARGE_WINDOW} THEN (
-           SELECT min(m.position) FROM {MESSAGE} AS m
-           WHERE m.lane = %(lane)s AND m.transaction_id >= pg_snapshot_xmax(c.ceiling)) END
+           SELECT min(landed.position) FROM (
+               SELECT m.position FROM {MESSAGE} AS m
+               WHERE m.lane = %(lane)s AND m.transaction_id >= pg_snapshot_xmax(c.ceiling)
+               ORDER BY m.transaction_id OFFSET 0) AS landed) END
 FROM (SELECT) AS one
 LEFT JOIN LATERAL ({_NEWEST.format(lane="%(lane)s")}) AS c ON true
 """
@@ -92,7 +101,7 @@ LEFT JOIN LATERAL ({_NEWEST.format(lane="%(lane)s")}) AS c ON true
 _PG_FIELDS = f"m.position, m.message_id::text, {_ENVELOPE}"
 
 # The rows of a window above a position. Both snapshots are filters on purpose: position order
-# is walked on its own index, and no statistics can talk the planner into sorting the window.
+# is walked on its own index.
 _PG_NEW = f"""
 SELECT {_PG_FIELDS} FROM {MESSAGE} AS m
 WHERE m.lane = %(lane)s AND m.position > %(after)s
@@ -107,14 +116,20 @@ _PG_LANDED = f"""
 SELECT m.* FROM unnest(%(stragglers)s::xid8[]) AS straggler (xid)
 CROSS JOIN LATERAL (
     SELECT {_PG_FIELDS} FROM {MESSAGE} AS m
-    WHERE m.lane = %(lane)s AND m.transaction_id = straggler.xid
+    WHERE m.lane = %(lane)s AND m.transaction_id BETWEEN straggler.xid AND straggler.xid
       AND m.position > %(last)s AND m.position <= %(window_start)s
-    ORDER BY m.position LIMIT %(limit)s) AS m
+    ORDER BY m.transaction_id, m.position LIMIT %(limit)s) AS m
 """
 
-PG_PAGE = _PG_NEW
+# Planned by now, so handlers that run in this transaction get the planner back as it was.
+_PG_PLANNER = """
+(SELECT set_config('enable_bitmapscan', 'on', true) || set_config('enable_sort', 'on', true)
+) IS NOT NULL
+"""
+PG_PAGE = f"SELECT * FROM ({_PG_NEW}) AS page WHERE {_PG_PLANNER}"
 PG_PAGE_WITH_STRAGGLERS = f"""
-SELECT * FROM (({_PG_LANDED}) UNION ALL ({_PG_NEW})) AS page ORDER BY position LIMIT %(limit)s
+SELECT * FROM (({_PG_LANDED}) UNION ALL ({_PG_NEW})) AS page WHERE {_PG_PLANNER}
+ORDER BY position LIMIT %(limit)s
 """
 
 # --- SQLite (development): one writer at a time, so position order is commit order --------

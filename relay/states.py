@@ -83,8 +83,8 @@ def few_pending(
     """Return the positions of what a relay has yet to publish; None if they are more than `limit`.
 
     `found` are the relay's cursors. The cost is that of the pending messages, not of the
-    published ones. Each part is one range of one index and stops at the limit: asked for all
-    parts at once and in order, the planner may prefer to walk the whole table.
+    published ones: each part is one range of one index, in the order of that index, and stops at
+    the limit. Asked for everything at once, the planner may prefer to walk the whole table.
     """
     parts = _unread(queryset, [cursor.lane for cursor in found])
     sees_snapshots = connections[queryset.db].vendor == "postgresql"
@@ -114,26 +114,28 @@ def published(
 def _behind(lane: QuerySet[Message], cursor: Checkpoint) -> list[QuerySet[Message]]:
     """Return what the ceiling does not see, and what is left of its window, on PostgreSQL."""
     floor, ceiling = parse(cursor.floor), parse(cursor.ceiling)
-    parts = [lane.filter(transaction_id__gte=TransactionId(ceiling.xmax))]
+    window = lane.order_by("transaction_id", "position")
+    parts = [window.filter(transaction_id__gte=TransactionId(ceiling.xmax))]
     if ceiling.in_flight:
-        parts.append(lane.filter(transaction_id__in=_ids(ceiling)))
+        parts.append(window.filter(transaction_id__in=_ids(ceiling)))
     if not cursor.complete:
         above = max(cursor.position, cursor.window_start)
         new = lane.filter(transaction_id__gte=TransactionId(floor.xmax), position__gt=above)
         parts.append(new.order_by("position"))
         landed = Q(transaction_id__in=_ids(floor), position__gt=cursor.position)
-        parts += [lane.filter(landed)] if floor.in_flight else []
+        parts += [window.filter(landed)] if floor.in_flight else []
     return parts
 
 
 def _unread(queryset: QuerySet[Message], read: list[int]) -> list[QuerySet[Message]]:
     """Return what is in other lanes than these, as ranges: an index cannot find "not in"."""
+    page = queryset.order_by("lane", "position")
     bounds = [-1, *sorted(read)]
-    parts = [queryset.filter(lane__gt=bounds[-1])]
-    for low, high in pairwise(bounds):
-        if high - low > 1:
-            parts.append(queryset.filter(lane__gt=low, lane__lt=high))
-    return parts
+    gaps = [(low, high) for low, high in pairwise(bounds) if high - low > 1]
+    return [
+        page.filter(lane__gt=bounds[-1]),
+        *(page.filter(lane__gt=low, lane__lt=high) for low, high in gaps),
+    ]
 
 
 def _at_most(limit: int, parts: list[QuerySet[Message]]) -> list[int] | None:

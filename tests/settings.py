@@ -19,7 +19,7 @@ DATABASES = {
     **base.DATABASES,
     "other": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
 }
-INSTALLED_APPS = [*base.INSTALLED_APPS, "tests.testapp"]
+INSTALLED_APPS = [*base.INSTALLED_APPS, "tests.testapp", "tests.outbox"]
 TEST_GROUP = os.environ.get("TEST_GROUP", "tests")
 
 _exchange = os.environ.get("TEST_EXCHANGE", "events")

@@ -21,6 +21,8 @@ from project.demo.waiting import ticks
 from project.demo.writers import Gate, Writer
 
 CRASHES = 3
+# Two for each relay after the first: see _start_relay().
+_MARKS = 2 * CRASHES
 _PATIENCE = 20.0
 """Seconds in which a new relay should have published something."""
 _GLANCE = 0.5
@@ -51,21 +53,19 @@ class Run:
         self._deadline = time.monotonic() + self.timeout
         factory.random.reseed_random(self.seed)  # type: ignore[no-untyped-call]
         self.stage.start_consumers()
-        gate = Gate(CRASHES)
+        gate = Gate(_MARKS)
         with self._writing(gate):
             self.display.say(
                 f"{self.writers} writers place {self.orders} orders (seed {self.seed}); the relay "
                 f"publishes to {self.stage.audience}."
             )
             self._crash_after_publishing()
+            if self.stage.groups:
+                self._crash_a_consumer()
             for crash in range(2, CRASHES + 1):
-                self._start_relay()
-                gate.open(crash - 1)
+                self._start_relay(gate)
                 self._crash_at_random(crash)
-                if crash == 2 and self.stage.groups:
-                    self._crash_a_consumer()
-            self._start_relay()
-            gate.open(CRASHES)
+            self._start_relay(gate)
             finished = self._wait()
         self.stage.stop()
         # Only now can nothing change any more.
@@ -93,8 +93,7 @@ class Run:
             yield
         finally:
             stop.set()
-            for mark in range(1, CRASHES + 1):
-                gate.open(mark)
+            gate.open_all()
             for writer in self._threads:
                 writer.join()
 
@@ -110,19 +109,23 @@ class Run:
             self.stage.check()
         self._crashed(1, "that published too little to die by itself")
 
-    def _start_relay(self) -> None:
-        """Start a relay and wait until it publishes, so that both work side by side."""
+    def _start_relay(self, gate: Gate) -> None:
+        """Start another relay while orders are placed, and more of them once it publishes."""
+        gate.open_next()
         self.stage.start_relay()
         for _ in self._ticks(_PATIENCE):
-            self._look_after()
-            if self.stage.has_published():
-                return
+            report = self._look_after()
+            idle = report is not None and report.published == report.emitted
+            if idle or self.stage.has_published():
+                break
+        gate.open_next()
 
     def _crash_at_random(self, crash: int) -> None:
         """Lose a relay at any moment while it publishes what is being written."""
         for _ in self._ticks(self._random.uniform(0.1, 1.0)):
             self._look_after()
-        self._crashed(crash, "while it publishes")
+        busy = self.stage.has_published()
+        self._crashed(crash, "while it publishes" if busy else "before it publishes anything")
 
     def _crashed(self, crash: int, when: str) -> None:
         assert self.stage.relay is not None
@@ -130,6 +133,11 @@ class Run:
         self.display.say(f"SIGKILL of the relay {when} ({crash} of {CRASHES}); starting another.")
 
     def _crash_a_consumer(self) -> None:
+        """Lose a consumer while it handles what the first relay has published.
+
+        Before the next relay publishes some of it again, so that the figures of the consumers that
+        live on tell of these duplicates.
+        """
         group = self._random.choice(self.stage.groups)
         self.stage.consumers[group].kill()
         self.display.say(f"SIGKILL of the consumer of {group!r}; starting another.")

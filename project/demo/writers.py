@@ -30,14 +30,20 @@ class ChangedMind(Exception):
 
 
 class Gate:
-    """Holds the writers at some marks until a new relay is at work, so that both work together."""
+    """Holds the writers at some marks, so that there is something to write after each crash."""
 
     def __init__(self, marks: int) -> None:
         self._passed = [threading.Event() for _ in range(marks)]
 
-    def open(self, mark: int) -> None:
-        """Let the writers pass a mark; they are counted from 1."""
-        self._passed[mark - 1].set()
+    def open_next(self) -> None:
+        """Let the writers pass the first mark that still holds them, if there is one."""
+        closed = (passed for passed in self._passed if not passed.is_set())
+        if (passed := next(closed, None)) is not None:
+            passed.set()
+
+    def open_all(self) -> None:
+        for passed in self._passed:
+            passed.set()
 
     def wait(self, done: float) -> None:
         """Wait at the marks that lie before the part `done` (0 … 1) of the work."""

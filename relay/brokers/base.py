@@ -19,6 +19,8 @@ class Status(StrEnum):
     """The broker refused it."""
     UNROUTABLE = "unroutable"
     """The broker took it, but no queue is bound for its topic."""
+    FAILED = "failed"
+    """Its handler failed, where the broker runs handlers itself."""
     HELD = "held"
     """Not sent: an earlier message of its key was refused."""
     UNKNOWN = "unknown"

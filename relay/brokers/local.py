@@ -54,7 +54,7 @@ class LocalBroker(Broker):
 
     def publish(self, page: Sequence[Envelope]) -> list[Outcome]:
         return [
-            CONFIRMED if reason is None else Outcome(Status.NACKED, reason)
+            CONFIRMED if reason is None else Outcome(Status.FAILED, reason)
             for reason in self._receive(page, using=self._using)
         ]
 

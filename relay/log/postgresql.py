@@ -42,7 +42,7 @@ class PostgreSQLLog(Log):
 
     def acquire(self, lane: int) -> int | None:
         parameters = {"relay_key": lock_key(self.relay), "lane": lane}
-        [(locked, sequence)] = self._query(sql.PG_ACQUIRE, parameters)
+        [(locked, sequence, *_)] = self._query(sql.PG_ACQUIRE, parameters)
         return sequence if locked else None
 
     def read(self, lane: int, size: int, sequence: int) -> Page:

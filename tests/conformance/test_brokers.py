@@ -173,8 +173,8 @@ def test_a_failing_handler_refuses_and_holds_only_its_key(local: Subject) -> Non
         outcomes = local.broker.publish([first, second, other])
 
     assert [outcome.status for outcome in outcomes] == [
-        Status.NACKED,
-        Status.NACKED,
+        Status.FAILED,
+        Status.FAILED,
         Status.CONFIRMED,
     ]
     assert "refused by the test" in outcomes[0].reason

@@ -1,106 +1,157 @@
-"""What we write and read, held against the CloudEvents SDK."""
+"""CloudEvents 1.0 against the official SDK, in both directions."""
 
-import uuid
+import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
 
 import pytest
 from cloudevents.core.bindings.rabbitmq import RabbitMQMessage, from_binary, to_binary
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from django.db import transaction
-from kombu import Connection
 
 import outbox
-from inbox.delivery import Delivery
-from inbox.receiver import Batch
-from outbox import wire
-from relay.brokers.amqp import AMQPBroker
-from relay.brokers.base import CONFIRMED
-from tests.testapp.events import Happened
-from tests.testapp.models import Effect
-
-pytestmark = pytest.mark.django_db(transaction=True)
+from outbox import codec, wire
+from outbox.registry import registry
+from tests.outbox.helpers import PLAIN, Placed
 
 
-def test_the_sdk_reads_what_we_publish(broker_url: str) -> None:
-    """Through a real broker: equal attributes, and the data byte for byte."""
-    with transaction.atomic(), outbox.use_context(correlation_id="flow", causation_id="parent"):
-        envelope = outbox.emit(
-            Happened("köln", 1), subject="s", attributes={"tenant": "t1", "retries": 3, "dry": True}
-        )
-    name = f"cloudevents-{uuid.uuid4()}"
-    broker = AMQPBroker.from_settings(broker_url, {"EXCHANGE": name}, using="default")
-    broker.publish([])
-    with Connection(broker_url) as link:
-        channel = link.channel()
-        channel.queue_declare(name, durable=True, auto_delete=False)
-        channel.queue_bind(name, name, routing_key="#")
-        assert broker.publish([envelope]) == [CONFIRMED]
-        raw = channel.basic_get(name, no_ack=True)
-        channel.queue_delete(name)
-        channel.exchange_delete(name)
-    broker.close()
-    body = raw.body if isinstance(raw.body, bytes) else raw.body.encode()
-    assert body == envelope.data
+class Raw(JSONFormat):
+    """A format that leaves the data as it is, to compare it byte for byte."""
 
-    event = from_binary(
-        RabbitMQMessage(
-            headers=raw.properties["application_headers"],
-            content_type=raw.properties["content_type"],
-            body=body,
-        ),
-        JSONFormat(),
-    )
-    assert event.get_attributes() == {
+    def read_data(self, body: bytes, datacontenttype: str | None) -> Any:
+        return body
+
+
+def sent(envelope: outbox.Envelope) -> RabbitMQMessage:
+    return RabbitMQMessage(wire.to_headers(envelope), envelope.content_type, envelope.data)
+
+
+def received(message: RabbitMQMessage) -> outbox.Envelope:
+    return wire.from_message(message.headers, message.content_type, message.body)
+
+
+@dataclass(frozen=True)
+class Case:
+    event: object
+    payload: Any
+    options: dict[str, Any]
+    data: Any
+
+
+CASES = {
+    "object": Case(Placed(7, "näh"), None, {}, {"order_id": 7, "note": "näh"}),
+    "everything": Case(
+        "tests.plain",
+        {"total": Decimal("1.50"), "list": [None, True, 1.5]},
+        {
+            "key": "k ö",
+            "subject": "thing/1",
+            "correlation_id": "flow",
+            "causation_id": "parent",
+            "attributes": {"tenant": "ä", "count": 7, "flag": True},
+        },
+        {"total": "1.50", "list": [None, True, 1.5]},
+    ),
+    "bytes": Case("tests.plain", bytes(range(256)), {"content_type": "application/x-thing"}, None),
+    "text": Case("tests.plain", "ä".encode(), {"content_type": "text/plain"}, "ä"),
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", CASES)
+def test_our_message_is_parsed_by_the_sdk(name: str):
+    """The SDK sees every attribute as we meant it, and the data byte for byte."""
+    case = CASES[name]
+    trace = {"trace_parent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01", "trace_state": "a=1"}
+    with outbox.use_context(**trace), transaction.atomic():
+        envelope = outbox.emit(case.event, case.payload, **case.options)
+
+    event = from_binary(sent(envelope), Raw(), CloudEvent)
+    expected = {
         "specversion": "1.0",
         "id": envelope.id,
         "source": envelope.source,
-        "type": "tests.happened",
+        "type": envelope.type,
         "time": envelope.time,
-        "subject": "s",
-        "datacontenttype": "application/json",
-        "dataversion": "1",
-        "partitionkey": "köln",
-        "correlationid": "flow",
-        "causationid": "parent",
-        "tenant": "t1",
-        "retries": "3",
-        "dry": "true",
+        "datacontenttype": envelope.content_type,
+        "dataversion": str(envelope.version),
+        "subject": envelope.subject,
+        "partitionkey": envelope.key,
+        "correlationid": envelope.correlation_id,
+        "causationid": envelope.causation_id,
+        "traceparent": trace["trace_parent"],
+        "tracestate": "a=1",
+        **{name: wire.canonical(value) for name, value in envelope.attributes.items()},
     }
-    assert event.get_data() == {"key": "köln", "number": 1}
+    assert event.get_attributes() == {k: v for k, v in expected.items() if v is not None}
+    assert event.get_data() == envelope.data
+
+    if case.data is not None:
+        assert from_binary(sent(envelope), JSONFormat(), CloudEvent).get_data() == case.data
 
 
-def test_we_handle_what_the_sdk_writes() -> None:
-    """A message that the SDK made is decoded and handled by the inbox, once."""
-    time = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    event = CloudEvent(
-        attributes={
-            "id": "foreign-1",
-            "source": "https://example.org/shop",
-            "type": "tests.happened",
-            "time": time,
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"id": "1", "source": "/other", "type": "tests.plain"},
+        {
+            "id": "A-1",
+            "source": "https://example.org/ö?a=b",
+            "type": "tests.plain",
+            "time": datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC),
+            "subject": "s",
             "datacontenttype": "application/json",
+            "dataschema": "https://example.org/schema",
             "partitionkey": "k",
-            "extra": "kept",
+            "traceparent": "00-1-2-01",
+            "tenant": "x",
         },
-        data={"key": "k", "number": 7},
-    )
-    message = to_binary(event, JSONFormat())
-    delivery = Delivery(
-        headers=message.headers, body=message.body, content_type=message.content_type
-    )
-    envelope = delivery.decode()
-    assert (envelope.id, envelope.source, envelope.type) == (
-        "foreign-1",
-        "https://example.org/shop",
-        "tests.happened",
-    )
-    assert (envelope.time, envelope.key, envelope.version) == (time, "k", 1)
-    assert envelope.attributes == {"extra": "kept"}
-    assert wire.to_headers(envelope)["ce-time"] == "2026-01-02T03:04:05Z"
+    ],
+    ids=["minimum", "everything"],
+)
+def test_a_message_of_the_sdk_is_decoded_by_us(attributes: dict[str, Any]):
+    """We see the attributes and the data of an event that the SDK has written."""
+    data = {"a": [1, "ä", None]}
+    message = to_binary(CloudEvent(dict(attributes), data), JSONFormat())
+    envelope = received(message)
 
-    [result] = Batch([delivery], using="default", group="tests").receive()
-    assert result.settled
-    assert list(Effect.objects.values_list("key", "number")) == [("k", 7)]
-    [again] = Batch([delivery], using="default", group="tests").receive()
-    assert again.duplicates == 1
+    for name, value in attributes.items():
+        field = {"datacontenttype": "content_type", "partitionkey": "key"}.get(name, name)
+        field = {"traceparent": "trace_parent"}.get(field, field)
+        own = field in outbox.Envelope.__struct_fields__
+        assert (getattr(envelope, field) if own else envelope.attributes[name]) == value
+    assert envelope.data == message.body
+    assert codec.decode(envelope, registry.named(PLAIN.name)) == data
+
+
+def test_a_typed_event_of_the_sdk():
+    """Data that the SDK has written becomes an instance of the event's class."""
+    event = CloudEvent({"id": "1", "source": "/o", "type": "tests.placed"}, {"order_id": 7})
+    envelope = received(to_binary(event, JSONFormat()))
+
+    assert codec.decode(envelope, registry.named("tests.placed")) == Placed(7)
+
+
+def test_an_event_without_data():
+    """An event of the SDK may have no data at all."""
+    event = CloudEvent({"id": "1", "source": "/other", "type": "tests.plain"}, None)
+    message = to_binary(event, JSONFormat())
+    envelope = received(RabbitMQMessage(message.headers, message.content_type, b""))
+
+    assert codec.decode(envelope, PLAIN) is None
+
+
+def test_there_and_back():
+    """A message that was ours, read and written by the SDK, is ours again."""
+    envelope = outbox.Envelope(
+        "1", "/s", "tests.plain", b'{"a": 1}', time=datetime(2026, 1, 2, tzinfo=UTC), key="k"
+    )
+    message = to_binary(from_binary(sent(envelope), JSONFormat(), CloudEvent), JSONFormat())
+    again = received(message)
+
+    assert json.loads(again.data) == json.loads(envelope.data)
+    fields = set(outbox.Envelope.__struct_fields__) - {"data"}
+    assert {f: getattr(again, f) for f in fields} == {f: getattr(envelope, f) for f in fields}

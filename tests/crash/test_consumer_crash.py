@@ -1,72 +1,155 @@
 """The consumer is killed with SIGKILL at each point that matters, and started again."""
 
+import json
 import signal
-import uuid
 from collections.abc import Iterator
 
 import pytest
-from django.db import transaction
-from kombu import Connection
+from django.db import connection
 
-import outbox
 from inbox.models import Receipt
+from outbox.envelope import Envelope
+from tests.inbox.support import (
+    Handling,
+    Queue,
+    block_effects,
+    happened,
+    make_queue,
+    until,
+    waiting_for_lock,
+)
 from tests.processes import Process, run
-from tests.testapp.events import Happened
+from tests.sessions import sessions
 from tests.testapp.models import Effect
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-COUNT = 60
+MESSAGES = 60
 
 
 @pytest.fixture
-def environment(broker_url: str, database_url: str) -> Iterator[dict[str, str]]:
-    """A relay and a consumer of the test's own on the shared broker."""
-    name = f"crash-{uuid.uuid4()}"
-    yield {
+def queue(broker_url: str) -> Iterator[Queue]:
+    """A queue that no other test uses, bound to the test app's event."""
+    found = make_queue(broker_url)
+    handling = Handling(found.name)
+    handling(name="bound")
+    found.declare()
+    handling.forget()
+    yield found
+    found.delete()
+
+
+@pytest.fixture
+def environment(queue: Queue, database_url: str) -> dict[str, str]:
+    return {
         "DATABASE_URL": database_url,
-        "BROKER_URL": broker_url,
-        "TEST_EXCHANGE": name,
-        "TEST_GROUP": name,
-        "TEST_INBOX": '{"PREFETCH": 7}',
+        "BROKER_URL": queue.url,
+        "TEST_EXCHANGE": queue.exchange,
+        "TEST_GROUP": queue.name,
+        "TEST_INBOX": json.dumps({"PREFETCH": 10}),
     }
-    with Connection(broker_url) as link:
-        channel = link.channel()
-        channel.queue_delete(name)
-        channel.exchange_delete(name)
+
+
+@pytest.fixture
+def published(queue: Queue) -> list[Envelope]:
+    messages = [happened(number) for number in range(MESSAGES)]
+    queue.publish(*messages)
+    return messages
+
+
+def assert_each_was_handled_once(published: list[Envelope]) -> None:
+    ids = sorted(message.id for message in published)
+    assert sorted(Effect.objects.values_list("message_id", flat=True)) == ids
+    assert sorted(Receipt.objects.values_list("message_id", flat=True)) == ids
+
+
+def duplicates(output: str) -> int:
+    """What the last line, of the figures, says."""
+    return int(json.loads(output.splitlines()[-1])["duplicates"])
 
 
 @pytest.mark.parametrize(
-    ("failpoint", "committed"),
-    [
-        ("inbox.received", False),
-        ("inbox.handled", False),
-        ("inbox.committed", True),
-        ("inbox.acked", True),
-    ],
+    "failpoint", ["inbox.received", "inbox.handled", "inbox.committed", "inbox.acked"]
 )
-def test_a_killed_consumer_has_effects_once(
-    failpoint: str, committed: bool, environment: dict[str, str]
+def test_a_killed_consumer_loses_nothing_and_repeats_nothing(
+    failpoint: str,
+    queue: Queue,
+    environment: dict[str, str],
+    published: list[Envelope],
 ) -> None:
-    """SIGKILL in the second batch, before or after its commit: every effect once, none missing."""
-    consume = ("consume", "--group", environment["TEST_GROUP"], "--until-empty")
-    assert run(*consume, **environment)[0] == 0  # declares the queue
-    with transaction.atomic():
-        emitted = outbox.emit_many([Happened("a", number) for number in range(COUNT)])
-    code, output = run("relay", "--until-empty", **environment)
-    assert code == 0, output
+    """SIGKILL in the third batch: every message ends with one effect and one receipt.
 
-    with Process(*consume, failpoint=f"{failpoint}:2", **environment) as killed:
+    Before the commit nothing of the batch has happened. Between commit and acknowledgement it
+    has, and the broker delivers it again: those are duplicates, and suppressed.
+    """
+    arguments = ("consume", "--group", queue.name, "--until-empty")
+    with Process(*arguments, failpoint=f"{failpoint}:3", **environment) as killed:
         assert killed.wait() == -signal.SIGKILL, killed.output
+    done = Effect.objects.count()
+    assert done == Receipt.objects.count()
+    assert 0 < done < MESSAGES
+
+    # The broker notices the death a moment later.
+    until(lambda: not queue.consumers())
+    code, output = run(*arguments, **environment)
+
+    assert code == 0, output
+    assert_each_was_handled_once(published)
+    assert (duplicates(output) > 0) is (failpoint == "inbox.committed")
+    assert queue.ready() == 0
+
+
+def test_a_consumer_killed_in_a_handler_loses_nothing(
+    queue: Queue, environment: dict[str, str], published: list[Envelope]
+) -> None:
+    """SIGKILL while a statement of a handler runs: the database undoes the batch."""
+    arguments = ("consume", "--group", queue.name, "--until-empty")
+    with sessions(1) as [blocker], Process(*arguments, **environment) as killed:
+        blocker.begin()
+        blocker.run(block_effects)
+        killed.wait_for(waiting_for_lock)
+        killed.send(signal.SIGKILL)
+        assert killed.wait() == -signal.SIGKILL
+        blocker.rollback()
+    # The server ends the session of the dead process when it next writes to it.
+    until(lambda: not others())
+    until(lambda: not queue.consumers())
     before = Effect.objects.count()
     assert before == Receipt.objects.count()
-    assert 0 < before < COUNT
-    code, output = run(*consume, **environment)
-    assert code == 0, output
 
-    effects = list(Effect.objects.order_by("id").values_list("message_id", flat=True))
-    assert effects == [envelope.id for envelope in emitted]
-    assert Receipt.objects.count() == COUNT
-    # What had committed and was not acknowledged came again, and was dropped.
-    if committed:
-        assert '"dead": 0' in output
+    code, output = run(*arguments, **environment)
+
+    assert code == 0, output
+    assert_each_was_handled_once(published)
+
+
+def others() -> int:
+    """How many other sessions the database has."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+        return int(cursor.fetchone()[0])
+
+
+def test_a_second_consumer_takes_over_from_a_dead_one(
+    queue: Queue, environment: dict[str, str], published: list[Envelope]
+) -> None:
+    """One of two is killed: the other handles what it had taken."""
+    arguments = ("consume", "--group", queue.name)
+    with (
+        Process(*arguments, failpoint="inbox.committed:2", **environment) as first,
+        Process(*arguments, **environment) as second,
+    ):
+        until(lambda: Effect.objects.count() == MESSAGES)
+        if first.running:  # the second was so fast that the first did not see two batches
+            queue.publish(*published)
+        until(lambda: queue.ready() == 0)
+        second.send(signal.SIGTERM)
+        assert second.wait() == 0, second.output
+        if first.running:
+            first.send(signal.SIGTERM)
+            first.wait()
+
+    assert_each_was_handled_once(published)

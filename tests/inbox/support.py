@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
 from amqp.basic_message import Message
-from django.db import connections
+from django.db import connection, connections
 from kombu import Connection
 
 from inbox.conf import InboxSettings
@@ -24,6 +25,8 @@ from relay.brokers.amqp import message as amqp_message
 from tests.testapp.models import Effect
 
 HAPPENED = "tests.happened"
+
+postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
 
 
 def happened(number: int = 1, key: str = "k", **attributes: Any) -> Envelope:
@@ -93,6 +96,22 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
+
+
+def waiting_for_lock() -> bool:
+    """Tell whether some session of the database waits for a lock of another."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return bool(cursor.fetchone()[0])
+
+
+def block_effects() -> None:
+    """Make every handler that records an effect wait for the end of the running transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE testapp_effect IN EXCLUSIVE MODE")
 
 
 @contextmanager

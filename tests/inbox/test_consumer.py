@@ -23,23 +23,23 @@ from relay.brokers.amqp import message as amqp_message
 from tests.inbox.support import (
     Handling,
     Queue,
+    block_effects,
     closing_shutdown,
     effects,
     happened,
     in_thread,
     make_queue,
+    postgresql,
     record,
     records,
     until,
+    waiting_for_lock,
 )
 from tests.services.rabbitmq import RabbitNode
 from tests.sessions import sessions
 from tests.testapp.events import Happened
 
 pytestmark = pytest.mark.django_db(transaction=True)
-postgresql = pytest.mark.skipif(
-    "connections['default'].vendor != 'postgresql'", reason="needs PostgreSQL"
-)
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_nothing_is_acknowledged_before_the_commit(
     monkeypatch.setattr(Subscription, "ack", ack)
     with sessions(1) as [blocker]:
         blocker.begin()
-        blocker.run(lock, "testapp_effect")
+        blocker.run(block_effects)
         with queue.consuming() as consumer:
             until(waiting_for_lock)
             assert committed == []
@@ -186,20 +186,6 @@ def test_nothing_is_acknowledged_before_the_commit(
     assert sum(committed) >= 5
     assert 0 not in committed
     assert queue.ready() == 0
-
-
-def lock(table: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
-
-
-def waiting_for_lock() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-        return bool(cursor.fetchone()[0])
 
 
 def test_a_message_that_is_not_acknowledged_comes_again_and_is_suppressed(
@@ -358,7 +344,7 @@ def test_a_stop_finishes_the_batch(queue: Queue, handling: Handling) -> None:
 
     with closing_shutdown() as shutdown, sessions(1) as [blocker]:
         blocker.begin()
-        blocker.run(lock, "testapp_effect")
+        blocker.run(block_effects)
         with in_thread(lambda: queue.consumer(shutdown, PREFETCH=10).run()) as background:
             until(waiting_for_lock)
             shutdown.request()
@@ -464,6 +450,9 @@ def test_a_restarted_broker_loses_nothing(
     with own_queue.consuming(PREFETCH=5) as consumer:
         own_queue.publish(*[happened(number) for number in range(20)])
         until(lambda: consumer.progress.handled >= 5)
+        # The node writes the names of new quorum queues to disk half a second late; a queue that
+        # is younger than that would not survive a power failure.
+        rabbit_node.ctl("eval", "[dets:sync(Table) || Table <- dets:all()].")
         getattr(rabbit_node, end)()
         until(lambda: consumer.progress.away == "broker")
         rabbit_node.start()
@@ -623,10 +612,13 @@ def test_a_broken_connection_to_another_database_is_replaced(
 ) -> None:
     """A handler that uses a second database fails once, not until the process is restarted."""
     connections.settings["second"] = connections.settings[DEFAULT_DB_ALIAS]
+    second = connections["second"]
+    # In place of the one that refuses databases which the test runner does not know.
+    second.ensure_connection = lambda: second.connection or second.connect()
     pids: list[int] = []
 
     def use_second(event: Happened, message: Envelope) -> None:
-        with connections["second"].cursor() as cursor:
+        with second.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
             pids.append(cursor.fetchone()[0])
         record(event, message)
@@ -634,16 +626,17 @@ def test_a_broken_connection_to_another_database_is_replaced(
     handling(use_second)
     queue.declare()
     try:
-        with queue.consuming(REDELIVERY_MIN=0.05, REDELIVERY_MAX=0.05) as consumer:
-            queue.publish(happened(1))
-            until(lambda: consumer.progress.handled == 1)
-            terminate(pids[0])
-            queue.publish(happened(2))
-            until(lambda: consumer.progress.handled == 2)
+        queue.publish(happened(1))
+        queue.drain()
+        terminate(pids[0])
+        queue.publish(happened(2))
+        assert queue.drain(REDELIVERY_MIN=60, REDELIVERY_MAX=60).progress.failed == 1
+        queue.drain()
     finally:
+        second.close()
+        del connections["second"]
         del connections.settings["second"]
 
-    assert consumer.progress.failed == 1
     assert effects() == [1, 2]
     assert len(set(pids)) == 2
 

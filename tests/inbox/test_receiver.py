@@ -28,9 +28,11 @@ from tests.inbox.support import (
     effects,
     happened,
     in_thread,
+    postgresql,
     receive,
     record,
     until,
+    waiting_for_lock,
 )
 from tests.sessions import sessions
 from tests.support import Counted, Registered
@@ -47,21 +49,6 @@ def named(name: str) -> Callable[[Any, Envelope], None]:
 
 def receipts() -> set[tuple[str, str]]:
     return set(Receipt.objects.values_list("handler", "message_id"))
-
-
-def waiting_for_lock() -> bool:
-    """Tell whether some session of this database waits for a lock of another."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-        return bool(cursor.fetchone()[0])
-
-
-postgresql = pytest.mark.skipif(
-    "connections['default'].vendor != 'postgresql'", reason="needs PostgreSQL"
-)
 
 
 # --- Once ------------------------------------------------------------------------------------

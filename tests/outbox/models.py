@@ -1,4 +1,4 @@
-"""Models that emit events. Their tables are made by the fixture `tables`, not by migrations."""
+"""Models that emit events."""
 
 from typing import Any
 
@@ -65,6 +65,3 @@ class OwnSave(outbox.EmitsEvents, models.Model):
         self.name = self.name.strip()
         self.record(Placed(order_id=1, note=f"saving {self.name}"))
         super().save(*args, **kwargs)
-
-
-MODELS = (Thing, SpecialThing, ConcreteThing, OwnSave)

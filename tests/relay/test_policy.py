@@ -6,6 +6,7 @@ from relay.brokers.base import CONFIRMED, Outcome, Status
 from relay.policy import Judgement, Verdict, judge
 
 NACKED = Outcome(Status.NACKED, "full")
+FAILED = Outcome(Status.FAILED, "raised")
 UNROUTABLE = Outcome(Status.UNROUTABLE, "no queue")
 HELD = Outcome(Status.HELD, "behind")
 UNKNOWN = Outcome(Status.UNKNOWN, "connection lost")
@@ -22,7 +23,9 @@ UNKNOWN = Outcome(Status.UNKNOWN, "connection lost")
         ([UNROUTABLE, HELD, CONFIRMED], Judgement(Verdict.REFUSED, 0, "no queue")),
         ([UNROUTABLE, UNROUTABLE], Judgement(Verdict.REFUSED, 0, "no queue")),
         ([NACKED], Judgement(Verdict.REFUSED, 0, "full")),
-        ([NACKED, HELD, NACKED], Judgement(Verdict.OUTAGE, 0, "all 3 messages: full")),
+        ([NACKED, HELD, NACKED], Judgement(Verdict.OUTAGE, 0, "all 2 messages: full")),
+        ([NACKED, HELD, HELD], Judgement(Verdict.REFUSED, 0, "full")),
+        ([FAILED, FAILED], Judgement(Verdict.REFUSED, 0, "raised")),
     ],
 )
 def test_an_outage_is_told_from_a_refusal(outcomes: list[Outcome], judgement: Judgement) -> None:

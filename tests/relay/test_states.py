@@ -144,6 +144,23 @@ def test_states_under_open_transactions(seed: int) -> None:
     assert len(reading.published) == Message.objects.count() > 0
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_late_transaction_moves_the_cursor_back() -> None:
+    """Above the position of the cursor there can be published messages, of windows before."""
+    reading = Reading()
+    with sessions(1) as [slow]:
+        slow.begin()
+        slow.run(emit, 1)
+        commit(1)
+        reading.all()
+        slow.commit()
+        reading.all()
+        agree(reading)
+
+    [cursor] = cursors("default")
+    assert cursor.position == Message.objects.earliest("pk").pk
+
+
 @pytest.mark.sqlite
 @pytest.mark.django_db(transaction=True)
 def test_each_relay_has_states_of_its_own() -> None:

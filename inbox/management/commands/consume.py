@@ -34,23 +34,9 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        group = _group(options["group"])
-        url = broker_url()
-        if not url:
-            raise CommandError(
-                "There is no broker to consume from. The local broker hands messages straight to "
-                "the handlers: just run 'manage.py relay'. For RabbitMQ set INBOX['URL'] or a "
-                "relay's URL, such as 'amqp://user:password@host:5672//'."
-            )
-        using = options["database"] or router.db_for_write(Receipt)
-        shutdown = Shutdown()
-        shutdown.install()
         try:
-            consumer = Consumer(
-                group, url=url, conf=inbox_settings(), using=using, shutdown=shutdown
-            )
-            with Reporter(cast(IO[str], self.stdout._out), ("inbox",), lambda: figures(consumer)):
-                clean = consumer.run(until_empty=options["until_empty"])
+            with Shutdown() as shutdown:
+                clean = self._consume(shutdown, options)
         except OutboxError as exc:
             raise CommandError(str(exc)) from exc
         except ProgrammingError as exc:
@@ -60,6 +46,21 @@ class Command(BaseCommand):
             ) from exc
         if not clean:
             raise CommandError("Not everything could be handled; see the messages above.")
+
+    def _consume(self, shutdown: Shutdown, options: dict[str, Any]) -> bool:
+        group = _group(options["group"])
+        url = broker_url()
+        if not url:
+            raise CommandError(
+                "There is no broker to consume from. The local broker hands messages straight to "
+                "the handlers: just run 'manage.py relay'. For RabbitMQ set INBOX['URL'] or a "
+                "relay's URL, such as 'amqp://user:password@host:5672//'."
+            )
+        using = options["database"] or router.db_for_write(Receipt)
+        consumer = Consumer(group, url=url, conf=inbox_settings(), using=using, shutdown=shutdown)
+        shutdown.install()
+        with Reporter(cast(IO[str], self.stdout._out), ("inbox",), lambda: figures(consumer)):
+            return consumer.run(until_empty=options["until_empty"])
 
 
 def figures(consumer: Consumer) -> dict[str, Any]:
@@ -81,15 +82,13 @@ def figures(consumer: Consumer) -> dict[str, Any]:
 
 def _group(given: str | None) -> str:
     known = handlers.groups()
-    if given is None:
-        if len(known) == 1:
-            return next(iter(known))
-        if not known:
-            raise CommandError(
-                "No handlers are registered. Write one with @inbox.handler(...) in "
-                "<app>/handlers.py, and add the app to INSTALLED_APPS."
-            )
+    if not known:
+        raise CommandError(
+            "No handlers are registered. Write one with @inbox.handler(...) in "
+            "<app>/handlers.py, and add the app to INSTALLED_APPS."
+        )
+    if given is None and len(known) > 1:
         raise CommandError(f"Which group? Choose with --group: {', '.join(sorted(known))}.")
-    if given not in known:
+    if given is not None and given not in known:
         raise CommandError(f"No handlers in group {given!r}. Groups: {', '.join(sorted(known))}.")
-    return given
+    return given or next(iter(known))

@@ -21,9 +21,9 @@ def test_the_gate_holds_the_writers_at_its_marks():
 
     thread = threading.Thread(target=pass_two_marks)
     thread.start()
-    gate.open(1)
+    gate.open_next()
     assert not passed.wait(0.05)
-    gate.open(2)
+    gate.open_next()
     thread.join(10)
     assert passed.is_set()
 

@@ -1,0 +1,211 @@
+"""The admin pages of receipts and dead letters, and what the inbox adds to those of messages."""
+
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.test import Client
+
+import outbox
+from inbox.models import DeadLetter, Receipt
+from inbox.registry import handler, handlers
+from outbox.admin_support import keyset
+from outbox.models import Message
+from tests.admin_pages import ALL_MODELS, counted, detail_url, list_url, log_in, page, rows, shown
+from tests.support import Counted
+
+pytestmark = [pytest.mark.sqlite, pytest.mark.django_db]
+
+MESSAGE_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+
+@pytest.fixture
+def viewer(client: Client) -> Client:
+    """Staff who may view everything of ours."""
+    log_in(client, *ALL_MODELS)
+    return client
+
+
+def receipt(name: str = "billing.invoice", **values: Any) -> Receipt:
+    defaults = {"source": "/shop", "message_id": MESSAGE_ID, "type": "shop.order.placed"}
+    return Receipt.objects.create(handler=name, **(defaults | values))
+
+
+def dead_letter(**values: Any) -> DeadLetter:
+    defaults = {
+        "group": "billing",
+        "reason": DeadLetter.Reason.UNDECODABLE,
+        "error": "required attribute id is missing or empty",
+        "content_type": "application/json",
+        "headers": '{"ce-type": "shop.order.placed", "x-token": "s3cret"}',
+        "body": b'{"order": 1}',
+        "digest": f"{DeadLetter.objects.count():064x}",
+    }
+    return DeadLetter.objects.create(**(defaults | values))
+
+
+def emitted() -> Message:
+    with transaction.atomic():
+        envelope = outbox.emit(Counted("a", 1))
+    return Message.objects.get(message_id=envelope.id)
+
+
+def test_receipts_are_listed_newest_first(viewer: Client) -> None:
+    """Handler, type, message, source and time."""
+    first, second = receipt(), receipt("billing.remind")
+    text = shown(page(viewer, list_url(Receipt)))
+
+    assert rows(viewer, list_url(Receipt)) == [second, first]
+    assert f"billing.invoice shop.order.placed {MESSAGE_ID} /shop" in text
+
+
+@pytest.mark.parametrize("model", [Receipt, DeadLetter])
+def test_a_list_costs_the_same_for_one_and_a_hundred(
+    viewer: Client, model: type[Receipt | DeadLetter]
+) -> None:
+    """The number of statements does not depend on the number of rows."""
+    numbers = []
+    for count in (1, 99):
+        for number in range(count):
+            if model is Receipt:
+                receipt(message_id=f"{count}-{number}")
+            else:
+                dead_letter()
+        text, statements = counted(viewer, list_url(model))
+        numbers.append(statements)
+    assert text.count("field-happened") == 100
+
+    # session, user, twice permissions, rows
+    assert numbers == [5, 5]
+
+
+def test_receipts_are_found_by_message_and_flow(viewer: Client) -> None:
+    """Exact ids only."""
+    mine = receipt(correlation_id="flow")
+    receipt(message_id="other")
+
+    assert rows(viewer, list_url(Receipt, f"?q={MESSAGE_ID}")) == [mine]
+    assert rows(viewer, list_url(Receipt, "?q=flow")) == [mine]
+    assert rows(viewer, list_url(Receipt, "?q=flo")) == []
+
+
+def test_receipts_are_filtered_by_handler(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choices are the service's handlers; a page looks at a bounded number of receipts."""
+    monkeypatch.setattr(keyset, "SPAN", 2)
+    handler("tests.counted", name="tests.admin")(lambda event, message: None)
+    try:
+        mine = receipt("tests.admin")
+        receipt("old.one")
+        receipt("old.two")
+        url = list_url(Receipt, "?handler=tests.admin")
+
+        assert rows(viewer, url) == []
+        changelist = viewer.get(url).context["cl"]
+        assert rows(viewer, list_url(Receipt, changelist.older_url)) == [mine]
+        assert len(rows(viewer, list_url(Receipt, "?handler=old.one"))) == 3  # not a choice
+    finally:
+        handlers.remove("tests.admin")
+
+
+def test_a_receipt_leads_to_its_message(viewer: Client) -> None:
+    """By a search, since the message may be of another service."""
+    text = page(viewer, detail_url(receipt()))
+
+    assert list_url(Message, f"?q={MESSAGE_ID}") in text
+
+
+def test_dead_letters_are_listed_newest_first(viewer: Client) -> None:
+    """Reason, group, handler, type, error and time; a long error is cut."""
+    first = dead_letter()
+    second = dead_letter(error="x" * 1000, handler="billing.invoice")
+    text = shown(page(viewer, list_url(DeadLetter)))
+
+    assert rows(viewer, list_url(DeadLetter)) == [second, first]
+    assert "not a CloudEvent billing - - required attribute id is missing or empty" in text
+    assert "x" * 119 + "…" in text
+    assert {"headers", "body"} <= rows(viewer, list_url(DeadLetter))[0].get_deferred_fields()
+
+
+def test_dead_letters_are_filtered_by_reason(viewer: Client) -> None:
+    """Each reason is a choice."""
+    dead_letter()
+    unknown = dead_letter(reason=DeadLetter.Reason.UNKNOWN_TYPE)
+
+    assert rows(viewer, list_url(DeadLetter, "?reason=unknown_type")) == [unknown]
+
+
+def test_dead_letters_are_found_by_message(viewer: Client) -> None:
+    """If they have come as far as having an id."""
+    dead_letter()
+    mine = dead_letter(message_id=MESSAGE_ID)
+
+    assert rows(viewer, list_url(DeadLetter, f"?q={MESSAGE_ID}")) == [mine]
+
+
+def test_a_dead_letter_shows_what_came_in(viewer: Client) -> None:
+    """Headers and body are indented, escaped and redacted, whatever a hostile sender wrote."""
+    letter = dead_letter(
+        error="<script>alert(1)</script>",
+        body=b'{"note": "<img src=x onerror=alert(1)>", "password": "hunter2"}',
+    )
+    text = page(viewer, detail_url(letter))
+
+    assert "&lt;script&gt;alert(1)" in text
+    assert "&lt;img src=x onerror" in text
+    assert "<img src=x" not in text
+    assert "shop.order.placed" in text
+    assert "hunter2" not in text
+    assert "s3cret" not in text
+
+
+@pytest.mark.parametrize(
+    "content_type", ["", "application/octet-stream", "<b>", "application/json"]
+)
+def test_a_body_that_is_no_json_is_dumped(viewer: Client, content_type: str) -> None:
+    """Byte for byte, whatever it calls itself."""
+    text = page(viewer, detail_url(dead_letter(body=b"\xff\x00<b>", content_type=content_type)))
+
+    assert "ff 00 3c 62 3e" in text
+    assert "|..&lt;b&gt;|" in text
+
+
+def test_a_message_shows_its_receipts_and_dead_letters(viewer: Client) -> None:
+    """Those of the same id and source, each with a link."""
+    message = emitted()
+    about = {"message_id": str(message.message_id), "source": message.source}
+    mine, dead = receipt(**about), dead_letter(**about)
+    foreign = receipt(**(about | {"source": "/elsewhere"}))
+    text = page(viewer, detail_url(message))
+
+    assert f'<a href="{detail_url(mine)}">billing.invoice</a>' in text
+    assert f'<a href="{detail_url(dead)}">not a CloudEvent</a>' in text
+    assert detail_url(foreign) not in text
+
+
+def test_receipts_of_a_message_need_their_own_permission(client: Client) -> None:
+    """Who may view messages, but not receipts, is not shown any."""
+    log_in(client, "django_outbox.message")
+    message = emitted()
+    receipt(message_id=str(message.message_id), source=message.source)
+    text = page(client, detail_url(message))
+
+    assert "billing.invoice" not in text
+    assert "Receipts" not in text
+
+
+def test_nothing_can_be_changed(admin_client: Client, client: Client) -> None:
+    """Replay and requeue are no matter of editing rows; not even a superuser may."""
+    for row in (receipt(), dead_letter()):
+        assert admin_client.post(detail_url(row), {"handler": "x"}).status_code == 403
+        delete = detail_url(row).replace("change", "delete")
+        assert admin_client.post(delete, {"post": "yes"}).status_code == 403
+        assert admin_client.get(list_url(type(row)) + "add/").status_code == 403
+        type(row)._default_manager.get(pk=row.pk)
+
+
+def test_staff_without_permission_sees_nothing(client: Client) -> None:
+    """Being staff is not enough."""
+    log_in(client)
+    for row in (receipt(), dead_letter()):
+        assert client.get(list_url(type(row))).status_code == 403
+        assert client.get(detail_url(row)).status_code == 403

@@ -1,0 +1,231 @@
+"""The admin pages of checkpoints, and what the relay adds to those of messages."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.db import transaction
+from django.test import Client, override_settings
+
+import outbox
+from outbox.models import Message
+from relay import admin as relay_admin
+from relay.log import open_log
+from relay.models import Checkpoint
+from relay.transfer import process_name, transfer
+from tests.admin_pages import ALL_MODELS, counted, detail_url, list_url, log_in, page, rows, shown
+from tests.support import Counted, RecordingBroker
+
+pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
+
+LANES = 2
+LOCAL = {"BACKEND": "relay.brokers.local.LocalBroker"}
+
+
+@pytest.fixture(autouse=True)
+def settings() -> Iterator[None]:
+    with override_settings(OUTBOX={"LANES": LANES}, RELAYS={"default": LOCAL}):
+        yield
+
+
+@pytest.fixture
+def two_relays() -> Iterator[None]:
+    with override_settings(RELAYS={"default": LOCAL, "archive": LOCAL}):
+        yield
+
+
+@pytest.fixture
+def viewer(client: Client) -> Client:
+    """Staff who may view everything of ours."""
+    log_in(client, *ALL_MODELS)
+    return client
+
+
+def commit(count: int = 1, key: str = "a") -> list[Message]:
+    with transaction.atomic():
+        envelopes = outbox.emit_many([Counted(key, number) for number in range(count)])
+    return [Message.objects.get(message_id=envelope.id) for envelope in envelopes]
+
+
+def publish(relay: str = "default", page_size: int = 100) -> list[Checkpoint]:
+    """Publish all there is; return the new checkpoints."""
+    before = set(Checkpoint.objects.values_list("pk", flat=True))
+    log = open_log(relay, using="default")
+    while lanes := log.lanes_with_work(LANES):
+        for lane in lanes:
+            transfer(log, RecordingBroker(), lane, page_size)
+    return list(Checkpoint.objects.exclude(pk__in=before).order_by("pk"))
+
+
+def test_the_list_shows_states(viewer: Client) -> None:
+    """A message is pending until it is published."""
+    [message] = commit()
+    assert f"a pending 0 s {message.pk}" in shown(page(viewer, list_url(Message)))
+
+    publish()
+    assert f"a published 0 s {message.pk}" in shown(page(viewer, list_url(Message)))
+
+
+@pytest.mark.usefixtures("two_relays")
+def test_states_name_their_relay_if_there_are_several(viewer: Client) -> None:
+    """Also a relay that is not configured any more, but has checkpoints."""
+    commit()
+    publish("default")
+    publish("retired")
+    text = shown(page(viewer, list_url(Message)))
+
+    assert "default: published archive: pending retired: published" in text
+
+
+def test_the_state_filter(viewer: Client) -> None:
+    """Pending and published messages, each by itself."""
+    published = commit(3)
+    publish()
+    pending = commit(2)
+
+    assert rows(viewer, list_url(Message, "?state=pending:default")) == pending[::-1]
+    assert rows(viewer, list_url(Message, "?state=published:default")) == published[::-1]
+
+
+@pytest.mark.usefixtures("two_relays")
+def test_the_state_filter_knows_relays(viewer: Client) -> None:
+    """With several relays there is a choice for each relay and state."""
+    messages = commit(2)
+    publish("default")
+
+    assert rows(viewer, list_url(Message, "?state=pending:archive")) == messages[::-1]
+    assert rows(viewer, list_url(Message, "?state=pending:default")) == []
+    assert "archive: pending" in page(viewer, list_url(Message))
+
+
+def test_a_large_backlog_is_walked(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many pending messages to list are found all the same, newest first."""
+    monkeypatch.setattr(relay_admin, "FEW", 3)
+    commit(2)
+    publish()
+    pending = commit(6)
+
+    assert rows(viewer, list_url(Message, "?state=pending:default")) == pending[::-1]
+
+
+def test_a_message_shows_when_and_by_whom_it_was_published(viewer: Client) -> None:
+    """Time, process, duration and a link to the very checkpoint."""
+    commit(3)
+    [message] = commit()
+    commit(3)
+    made = publish(page_size=2)
+    checkpoint = made[1]
+    assert checkpoint.first_position <= message.pk <= checkpoint.position
+    text = page(viewer, detail_url(message))
+
+    assert f'<a href="{detail_url(checkpoint)}">#{checkpoint.pk}</a>' in text
+    assert process_name() in text
+    assert detail_url(made[0]) not in text
+
+
+def test_a_pending_message_has_no_checkpoint(viewer: Client) -> None:
+    """Its panel says pending, and nothing else."""
+    [message] = commit()
+
+    assert "default pending - - - -" in shown(page(viewer, detail_url(message)))
+
+
+def test_a_skipped_message_does_not_look_published(viewer: Client) -> None:
+    """What a relay that starts from now has left behind is called so."""
+    [message] = commit()
+    log = open_log("default", using="default", start="now")
+    log.lanes_with_work(LANES)
+    commit()
+    for lane in range(LANES):
+        transfer(log, RecordingBroker(), lane, 10)
+        transfer(log, RecordingBroker(), lane, 10)
+
+    assert "default before its start" in shown(page(viewer, detail_url(message)))
+
+
+def test_a_message_costs_the_same_however_long_the_chain(viewer: Client) -> None:
+    """The search along the chain is one statement."""
+    numbers = []
+    for count in (1, 50):
+        for _ in range(count):
+            [message] = commit()
+            publish()
+        numbers.append(counted(viewer, detail_url(message))[1])
+
+    assert numbers[0] == numbers[1]
+
+
+def test_checkpoints_are_linked_only_for_those_who_may_see_them(client: Client) -> None:
+    """Who may view messages learns their state; the link needs a permission of its own."""
+    log_in(client, "django_outbox.message")
+    [message] = commit()
+    [checkpoint] = publish()
+    text = page(client, detail_url(message))
+
+    assert f"#{checkpoint.pk}" in text
+    assert detail_url(checkpoint) not in text
+    assert client.get(detail_url(checkpoint)).status_code == 403
+    assert client.get(list_url(Checkpoint)).status_code == 403
+
+
+def test_checkpoints_are_listed_newest_first(viewer: Client) -> None:
+    """Relay, lane, time, number of messages, duration, process."""
+    commit(3)
+    made = publish(page_size=2)
+    text = shown(page(viewer, list_url(Checkpoint)))
+
+    assert rows(viewer, list_url(Checkpoint)) == made[::-1]
+    assert f"#{made[0].pk} default {made[0].lane}" in text
+    assert f"2 {made[0].duration.total_seconds() * 1000:.1f} ms {process_name()}" in text
+
+
+def test_a_list_of_checkpoints_costs_the_same_for_one_and_a_hundred(viewer: Client) -> None:
+    """The number of statements does not depend on the number of rows."""
+    numbers = []
+    for count in (1, 99):
+        for _ in range(count):
+            commit()
+            publish()
+        text, number = counted(viewer, list_url(Checkpoint))
+        numbers.append(number)
+    assert text.count("field-number") == 100
+
+    # session, user, twice permissions, cursors for each of two filters, rows
+    assert numbers == [7, 7]
+
+
+def test_checkpoints_are_filtered_by_relay_and_lane(viewer: Client) -> None:
+    """The choices are the chains that there are; a chain that ended is found at once."""
+    for key in "abcd":
+        commit(1, key)
+    retired = publish("retired")
+    current = publish("default")
+    assert {each.lane for each in current} == {0, 1}
+
+    assert rows(viewer, list_url(Checkpoint, "?relay=retired")) == retired[::-1]
+    assert rows(viewer, list_url(Checkpoint, "?relay=default&lane=1")) == [
+        each for each in current[::-1] if each.lane == 1
+    ]
+    assert rows(viewer, list_url(Checkpoint, "?relay=unknown")) == [*current[::-1], *retired[::-1]]
+
+
+def test_a_checkpoint_shows_its_window_and_neighbours(viewer: Client) -> None:
+    """Where it stands in the chain, with links to both sides."""
+    commit(5)
+    first, second, third = publish(page_size=2)
+    text = page(viewer, detail_url(second))
+
+    assert f'<a href="{detail_url(first)}">#{first.pk}</a>' in text
+    assert f'<a href="{detail_url(third)}">#{third.pk}</a>' in text
+    assert str(second.first_position) in text
+
+
+def test_a_checkpoint_cannot_be_changed(admin_client: Client) -> None:
+    """A checkpoint is a fence: not even a superuser changes one here."""
+    commit()
+    [checkpoint] = publish()
+
+    assert admin_client.post(detail_url(checkpoint), {"position": 0}).status_code == 403
+    delete = detail_url(checkpoint).replace("change", "delete")
+    assert admin_client.post(delete, {"post": "yes"}).status_code == 403
+    assert admin_client.get(list_url(Checkpoint) + "add/").status_code == 403
+    assert Checkpoint.objects.filter(pk=checkpoint.pk).exists()
