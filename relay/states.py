@@ -114,16 +114,17 @@ def published(
 def _behind(lane: QuerySet[Message], cursor: Checkpoint) -> list[QuerySet[Message]]:
     """Return what the ceiling does not see, and what is left of its window, on PostgreSQL."""
     floor, ceiling = parse(cursor.floor), parse(cursor.ceiling)
-    window = lane.order_by("transaction_id", "position")
-    parts = [window.filter(transaction_id__gte=TransactionId(ceiling.xmax))]
+    unseen = lane.filter(transaction_id__gte=TransactionId(ceiling.xmax))
+    parts = [unseen.order_by("transaction_id", "position")]
+    # In no order: one id alone would leave the order of positions, and an index for just that.
     if ceiling.in_flight:
-        parts.append(window.filter(transaction_id__in=_ids(ceiling)))
+        parts.append(lane.filter(transaction_id__in=_ids(ceiling)))
     if not cursor.complete:
         above = max(cursor.position, cursor.window_start)
         new = lane.filter(transaction_id__gte=TransactionId(floor.xmax), position__gt=above)
         parts.append(new.order_by("position"))
         landed = Q(transaction_id__in=_ids(floor), position__gt=cursor.position)
-        parts += [window.filter(landed)] if floor.in_flight else []
+        parts += [lane.filter(landed)] if floor.in_flight else []
     return parts
 
 
