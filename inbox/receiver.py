@@ -51,7 +51,7 @@ class DeadRow(NamedTuple):
 
 
 class RolledBack(Exception):
-    """The handler asked for a rollback with set_rollback(True), so it has not handled."""
+    """A handler returned, and Django is about to undo what it did: it has not handled."""
 
 
 class DeferredViolation(Exception):
@@ -189,7 +189,10 @@ class Batch:
             with transaction.atomic(using=self._using), use_context(Context.caused_by(envelope)):
                 found.function(event, envelope)
                 if transaction.get_rollback(using=self._using):
-                    raise RolledBack("the handler called set_rollback(True) or lost the connection")
+                    raise RolledBack(
+                        "the transaction is marked for rollback, by set_rollback(True) or by a "
+                        "database error that was caught without an atomic() around its cause"
+                    )
                 if self._check_each:
                     connection.check_constraints()
         except KeyboardInterrupt:

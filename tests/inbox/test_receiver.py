@@ -502,6 +502,21 @@ def test_without_a_correlation_id_the_message_starts_the_flow(handling: Handling
 
 
 @pytest.mark.sqlite
+@pytest.mark.parametrize("attribute", ["traceparent", "tracestate", "correlationid"])
+def test_an_empty_attribute_does_not_stop_what_a_handler_emits(
+    attribute: str, handling: Handling
+) -> None:
+    """Some senders write an empty header where they have nothing to say."""
+    handling(lambda event, message: outbox.emit(Counted("k", 1)))
+    message = Delivery.of(happened())
+
+    [result] = receive(replace(message, headers={**message.headers, f"ce-{attribute}": ""}))
+
+    assert result.settled
+    assert Message.objects.get().causation_id
+
+
+@pytest.mark.sqlite
 def test_the_context_of_a_message_ends_with_its_handler(handling: Handling) -> None:
     """Also when the handler fails, nothing of its flow is left for others."""
     handling(fail, name="fail")
