@@ -6,11 +6,10 @@ Dataclasses and msgspec.Struct go through msgspec, pydantic models through thems
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import datetime, time
+from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
@@ -25,6 +24,10 @@ _plain_decoder = msgspec.json.Decoder()
 _NUL_ESCAPE = b"\\u0000"
 # RFC 9110: type "/" subtype, then parameters.
 _CONTENT_TYPE = re.compile(r"(?=.{3,255}\Z)[\w!#$&^.+-]+/[\w!#$&^.+-]+([ \t]*;[ -~]*)?", re.ASCII)
+_SEQUENCES = (list, tuple, set, frozenset)
+_NUMBERS = (float, Decimal)
+_LOSSLESS = frozenset({str, int, bool, type(None)})
+_REFUSALS = (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError)
 _REFUSED_CONTENT = ("pickle", "x-python-serialize")
 
 
@@ -34,7 +37,7 @@ def encode(payload: object, event_type: EventType) -> bytes:
     Raises InvalidEvent, with the path of the offending field, for anything that would not
     arrive as it was meant: wrong types, naive datetimes, NaN, NUL characters.
     """
-    with _named(event_type):
+    try:
         tree = _tree(payload)
         _refuse_lossy(tree, "$")
         body = _json(payload)
@@ -44,9 +47,11 @@ def encode(payload: object, event_type: EventType) -> bytes:
         if _NUL_ESCAPE in body and _has_nul(tree):
             raise InvalidEvent("a string contains a NUL character")
         return body
+    except _REFUSALS as exc:
+        raise _refusal(event_type, exc) from exc
 
 
-def build(payload: object, event_type: EventType) -> Any:
+def build(payload: Any, event_type: EventType) -> Any:
     """Return what was emitted by name as an instance of the class of `event_type`.
 
     Takes keyword values, nested ones as JSON would have them. Raises InvalidEvent for what does
@@ -55,20 +60,13 @@ def build(payload: object, event_type: EventType) -> Any:
     schema = event_type.schema
     if schema is None or isinstance(payload, schema):
         return payload
-    with _named(event_type):
-        if not isinstance(payload, Mapping):
-            raise InvalidEvent(
-                f"its payload is a mapping or a {schema.__qualname__}, not a "
-                f"{type(payload).__qualname__}"
-            )
-        names = _field_names(schema)
-        if names is not None and (unknown := sorted(str(name) for name in set(payload) - names)):
-            raise InvalidEvent(
-                f"unknown fields {', '.join(unknown)}; known: {', '.join(sorted(names))}"
-            )
+    try:
+        _check_names(payload, schema)
         instance = schema(**payload)
         _refuse_lossy(_tree(instance), "$")
         return _decode_as(_json(instance), schema)
+    except _REFUSALS as exc:
+        raise _refusal(event_type, exc) from exc
 
 
 def decode(envelope: Envelope, event_type: EventType | None) -> Any:
@@ -92,6 +90,7 @@ def decode(envelope: Envelope, event_type: EventType | None) -> Any:
         raise UndecodableMessage(f"data of {envelope.type} v{envelope.version}: {exc}") from exc
 
 
+@lru_cache(maxsize=64)
 def is_json(content_type: str) -> bool:
     """Tell whether a content type is JSON: application/json, or any +json."""
     media_type = content_type.partition(";")[0].strip().lower()
@@ -100,21 +99,31 @@ def is_json(content_type: str) -> bool:
 
 def check_content_type(content_type: object) -> None:
     """Raise InvalidEvent for a content type that is malformed or can carry code."""
+    if content_type == JSON:
+        return
     if not isinstance(content_type, str) or not _CONTENT_TYPE.fullmatch(content_type):
         raise InvalidEvent(f"Malformed content type {content_type!r:.300}")
     if any(word in content_type.lower() for word in _REFUSED_CONTENT):
         raise InvalidEvent("Pickled data is never accepted: unpickling runs code. Use JSON.")
 
 
-@contextmanager
-def _named(event_type: EventType) -> Iterator[None]:
-    """Turn what encoding raises into InvalidEvent that names the event type."""
-    try:
-        yield
-    except InvalidEvent as exc:
-        raise InvalidEvent(f"{event_type}: {exc}") from None
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError) as exc:
-        raise InvalidEvent(f"{event_type} cannot be encoded: {exc}") from exc
+def _refusal(event_type: EventType, exc: Exception) -> InvalidEvent:
+    """Return the InvalidEvent that names the event type as well."""
+    separator = ":" if isinstance(exc, InvalidEvent) else " cannot be encoded:"
+    return InvalidEvent(f"{event_type}{separator} {exc}")
+
+
+def _check_names(payload: object, schema: type) -> None:
+    if not isinstance(payload, Mapping):
+        raise InvalidEvent(
+            f"its payload is a mapping or a {schema.__qualname__}, not a "
+            f"{type(payload).__qualname__}"
+        )
+    names = _field_names(schema)
+    if names is not None and (unknown := sorted(str(name) for name in set(payload) - names)):
+        raise InvalidEvent(
+            f"unknown fields {', '.join(unknown)}; known: {', '.join(sorted(names))}"
+        )
 
 
 @cache
@@ -156,7 +165,7 @@ def _tree(payload: Any) -> Any:
     """Return a payload as mappings, sequences and the values that JSON could distort."""
     if _is_pydantic(type(payload)):  # type: ignore[arg-type]
         return payload.model_dump(warnings="error")
-    return msgspec.to_builtins(payload, builtin_types=(datetime, time, Decimal))
+    return msgspec.to_builtins(payload, builtin_types=(datetime, Decimal))
 
 
 def _json(payload: Any) -> bytes:
@@ -169,20 +178,20 @@ def _json(payload: Any) -> bytes:
 
 def _refuse_lossy(value: object, path: str) -> None:
     """Raise InvalidEvent for values that JSON would carry without their meaning."""
-    if isinstance(value, str):
-        return
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         for name, item in value.items():
-            _refuse_lossy(name, f"a key of {path}")
-            _refuse_lossy(item, f"{path}.{name}")
-    elif isinstance(value, list | tuple | set | frozenset):
+            if type(name) not in _LOSSLESS:
+                _refuse_lossy(name, f"a key of {path}")
+            if type(item) not in _LOSSLESS:
+                _refuse_lossy(item, f"{path}.{name}")
+    elif isinstance(value, _SEQUENCES):
         for index, item in enumerate(value):
-            _refuse_lossy(item, f"{path}[{index}]")
-    elif isinstance(value, datetime | time):
-        # Only a datetime is refused without a zone: a wall-clock time has a meaning of its own.
-        if isinstance(value, datetime) and value.tzinfo is None:
+            if type(item) not in _LOSSLESS:
+                _refuse_lossy(item, f"{path}[{index}]")
+    elif isinstance(value, datetime):
+        if value.tzinfo is None:
             raise InvalidEvent(f"naive datetime at {path}; use timezone.now() or add a tzinfo")
-    elif isinstance(value, float | Decimal) and not math.isfinite(value):
+    elif isinstance(value, _NUMBERS) and not math.isfinite(value):
         raise InvalidEvent(f"{value} at {path} has no form in JSON")
 
 
@@ -190,8 +199,8 @@ def _has_nul(value: object) -> bool:
     """Tell a real NUL from a literal backslash-u0000, which looks alike when encoded."""
     if isinstance(value, str):
         return "\x00" in value
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return any(_has_nul(name) or _has_nul(item) for name, item in value.items())
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, _SEQUENCES):
         return any(map(_has_nul, value))
     return False

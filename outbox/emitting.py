@@ -128,9 +128,8 @@ def _write(drafts: Sequence[Draft], using: str | None) -> list[Envelope]:
 def in_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Tell whether the caller has opened a transaction; the one around a TestCase is not his."""
     if connection.in_atomic_block:
-        return not all(
-            getattr(block, "_from_testcase", False) for block in connection.atomic_blocks
-        )
+        # A TestCase opens its own first, so the innermost block tells.
+        return not getattr(connection.atomic_blocks[-1], "_from_testcase", False)
     return not connection.get_autocommit()
 
 

@@ -20,6 +20,7 @@ class Shutdown:
         # A plain flag: a lock could be held by the code that a signal interrupts.
         self._requested = False
         self._previous: dict[int, Any] = {}
+        self._previous_fd: int | None = None
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -30,6 +31,9 @@ class Shutdown:
 
     def install(self) -> None:
         """Handle SIGTERM and SIGINT until close(); call from the main thread."""
+        # Python runs handlers between its own instructions: one that comes right before select()
+        # would be noticed after it. The interpreter itself writes to this socket at once.
+        self._previous_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._previous[number] = signal.signal(number, self._on_signal)
 
@@ -48,6 +52,9 @@ class Shutdown:
             return False
         watched: list[Any] = [self._reader, *sources]
         readable, _, _ = select.select(watched, [], [], max(0.0, seconds))
+        if self._reader in readable and not self.requested:  # a signal of someone else's
+            with contextlib.suppress(BlockingIOError):
+                self._reader.recv(4096)
         return any(source in readable for source in sources)
 
     def __enter__(self) -> Self:
@@ -61,6 +68,9 @@ class Shutdown:
         for number, handler in self._previous.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._previous.clear()
+        if self._previous_fd is not None:
+            signal.set_wakeup_fd(self._previous_fd)
+            self._previous_fd = None
         self._reader.close()
         self._writer.close()
 

@@ -1,8 +1,13 @@
 """Fixtures for the tests of the producer."""
 
+import hypothesis
 import pytest
 
 from outbox import wakeup
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)

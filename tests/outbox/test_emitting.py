@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.db.transaction import TransactionManagementError
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
@@ -524,3 +524,28 @@ class TestContext:
             envelope = outbox.emit(Placed(1), correlation_id="mine", causation_id="cause")
 
         assert (envelope.correlation_id, envelope.causation_id) == ("mine", "cause")
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="an option of PostgreSQL")
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("count", [1, 2, COPY_FROM])
+def test_server_side_binding(count: int):
+    """Parameters may be bound by the server, with statements that it has prepared."""
+    usual = connections["default"]
+    binding = usual.copy()
+    binding.settings_dict["OPTIONS"] |= {"server_side_binding": True, "prepare_threshold": 0}
+    connections["default"] = binding
+    try:
+        with transaction.atomic():
+            drafts = [
+                outbox.Draft(event="tests.plain", key=str(n), payload=n) for n in range(count)
+            ]
+            envelopes = outbox.emit_many([*drafts[1:], outbox.Draft(event=RICH)])
+        read = logged()
+        [(prepared,)] = binding.cursor().execute("SELECT count(*) FROM pg_prepared_statements")
+    finally:
+        binding.close()
+        connections["default"] = usual
+
+    assert read == envelopes
+    assert prepared

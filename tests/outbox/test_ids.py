@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -125,6 +126,8 @@ def test_fork(clock: Callable[[int], None]):
     with ids._lock:
         pid = os.fork()
         if pid == 0:  # the child; it must not return to pytest
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(20)  # should it wait for the lock for ever
             try:
                 os.write(writer, b"".join(uuid7().bytes for _ in range(100)))
             finally:

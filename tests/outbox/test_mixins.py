@@ -383,6 +383,21 @@ class TestDelete:
 
         assert notes() == ["recorded", "before", "after"]
 
+    def test_save_while_deleting(self):
+        """What a handler's save() emits meanwhile is not emitted by the delete() again."""
+
+        def save(sender: type, instance: Thing, **_: Any) -> None:
+            instance.note("handler")
+            instance.save()
+
+        made = thing()
+        made.save()
+        made.note("recorded")
+        with listening(pre_delete, save):
+            made.delete()
+
+        assert notes() == ["recorded", "handler"]
+
     def test_rolled_back(self):
         """Events of a deletion that rolls back return, and are emitted once by the next."""
         made = thing()
@@ -612,6 +627,18 @@ class TestDatabases:
         made.note("b")
         made.save()
         made.delete()
+
+        assert [row.key for row in rows(other_database)] == ["1", "1"]
+        assert rows() == []
+
+    @pytest.mark.filterwarnings("ignore:Passing positional arguments to save")
+    @pytest.mark.skipif(django.VERSION >= (6,), reason="Django 6 takes keywords only")
+    def test_positional_using(self, other_database: str):
+        """The third positional argument of save() and the first of delete() name a database."""
+        made = thing("a")
+        made.save(False, False, other_database)
+        made.note("b")
+        made.delete(other_database)
 
         assert [row.key for row in rows(other_database)] == ["1", "1"]
         assert rows() == []

@@ -51,6 +51,8 @@ def test_the_transaction_id_is_taken_before_the_position():
     ]
 
     assert names.index("transaction_id") < names.index("position")
+    declared = [field.column for field in Message._meta.fields]  # for tables without migrations
+    assert declared.index("transaction_id") < declared.index("position")
     assert set(names) == {field.column for field in Message._meta.fields}
 
 

@@ -80,6 +80,28 @@ class TestSignals:
         shutdown.wait(LONG)
         assert shutdown.requested
 
+    def test_between_two_instructions(self, shutdown: Shutdown):
+        """A signal that arrives right before the wait begins ends it, too.
+
+        Its handler would run only after the wait, so the interpreter must wake us by itself.
+        """
+        shutdown.install()
+        assert signal.set_wakeup_fd(-1) == shutdown._writer.fileno()
+
+    def test_signals_of_others(self, shutdown: Shutdown):
+        """Other signals may interrupt a wait, once; they are no request."""
+        shutdown.install()
+        before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
+        try:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            shutdown.wait(LONG)
+            start = time.monotonic()
+            assert shutdown.wait(0.05) is False
+            assert time.monotonic() - start >= 0.05
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert not shutdown.requested
+
     def test_close_gives_them_back(self):
         """Afterwards the signals belong to who had them before."""
         before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
@@ -88,6 +110,7 @@ class TestSignals:
             assert signal.getsignal(signal.SIGTERM) != before[0]
 
         assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+        assert signal.set_wakeup_fd(-1) == -1
 
     def test_request_after_close(self):
         """A request that comes too late does no harm."""
@@ -106,8 +129,8 @@ with Shutdown() as shutdown:
     print("ready", flush=True)
     shutdown.wait(60)
     print("requested", shutdown.requested, flush=True)
-    if "busy" in sys.argv:
-        threading.Event().wait(60)
+    while "busy" in sys.argv:
+        threading.Event().wait(0.05)
     print("done", flush=True)
 """
 

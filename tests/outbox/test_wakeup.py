@@ -39,8 +39,9 @@ def listening() -> Iterator[list[str]]:
         listener.close()
 
 
-def test_after_commit():
+def test_after_commit(monkeypatch: pytest.MonkeyPatch):
     """The relay hears of a transaction once, however much it emitted, after it committed."""
+    monkeypatch.setattr(wakeup, "QUIET_SECONDS", 0)
     with (
         listening() as received,
         CaptureQueriesContext(connection) as captured,
