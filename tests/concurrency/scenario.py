@@ -23,6 +23,7 @@ from tests.support import Counted, RecordingBroker
 
 KEYS = 40
 LANES = 2
+PATIENCE = 10.0
 
 MakeLog = Callable[[], Log]
 
@@ -160,26 +161,32 @@ class Scenario:
     def _relay(self, number: int) -> None:
         rng = random.Random(f"{self.seed}/relay/{number}")
         log = self.make_log()
+        moved = time.monotonic()
         while True:
             last_look = not self._writing.is_set()
             busy = log.lanes_with_work(LANES)
             rng.shuffle(busy)
             for lane in busy:
-                self._turn(log, lane, rng, number)
+                if self._turn(log, lane, rng, number):
+                    moved = time.monotonic()
             if not busy:
                 if last_look:
                     return
                 time.sleep(0.001)
+            elif last_look and time.monotonic() - moved > PATIENCE:
+                return  # a broken reader that sees work and never does it
 
-    def _turn(self, log: Log, lane: int, rng: random.Random, number: int) -> None:
+    def _turn(self, log: Log, lane: int, rng: random.Random, number: int) -> bool:
         crash = rng.random() < self.crash_rate
         broker = CrashingBroker(self._broker) if crash else self._broker
         try:
             moved = transfer(log, broker, lane, self.page_size)
-            if moved is not None:
-                self._by_relay[f"relay {number}"] += moved.published
         except (StaleCursor, Crash):
-            pass
+            return True
+        if moved is None:
+            return False
+        self._by_relay[f"relay {number}"] += moved.published
+        return moved.published > 0
 
 
 class Crash(Exception):
