@@ -2,14 +2,14 @@
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from django.db import models, router, transaction
 
-from outbox.emitting import Draft, emit_many
+from outbox.emitting import Draft, emit_many, in_transaction
 from outbox.envelope import Envelope
 from outbox.exceptions import ConfigurationError
 
@@ -84,17 +84,27 @@ class EmitsEvents:
         assert isinstance(self, models.Model)
         using = using or router.db_for_write(type(self), instance=self)
         self._return_rolled_back(using)
-        # Always a transaction, since signal handlers may record while the row is written; a
-        # savepoint only where something could have to be undone.
-        with transaction.atomic(using=using, savepoint=bool(self._recorded)):
+        with self._transaction(using):
             # Before a delete, while the row is there to be looked at.
             early = {id(draft): _called(draft) for draft in self._recorded} if deleting else {}
             yield
             # Of what is still recorded, since a signal handler may have saved in between, and
             # walking the live list, since functions may record as well.
-            drafts = [early.get(id(draft)) or _called(draft) for draft in self._recorded]
-            if drafts:
-                self._await_commit(using, emit_many(drafts, using=using))
+            with transaction.mark_for_rollback_on_error(using=using):
+                drafts = [early.get(id(draft)) or _called(draft) for draft in self._recorded]
+                if drafts:
+                    self._await_commit(using, emit_many(drafts, using=using))
+
+    def _transaction(self, using: str) -> AbstractContextManager[None]:
+        """Return a transaction for the row and its events.
+
+        Needed even with nothing recorded, since signal handlers may record while the row is
+        written. In the caller's own, a savepoint is only for what may have to be undone alone.
+        """
+        connection = transaction.get_connection(using)
+        if connection.in_atomic_block and in_transaction(connection) and not self._recorded:
+            return nullcontext()
+        return transaction.atomic(using=using)
 
     # Between emit and commit the events belong to the transaction. Django drops the commit
     # hooks of a transaction or savepoint that rolls back: if ours has neither run nor is still

@@ -11,7 +11,7 @@ import django
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import IntegrityError, connection, models, transaction
-from django.db.models.signals import post_delete, post_save, pre_delete
+from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 
@@ -211,6 +211,39 @@ class TestFailure:
             made.save()
 
         assert notes() == ["a"]
+
+    def test_failed_save_without_events_in_a_transaction(self):
+        """What Django itself survives inside a transaction, EmitsEvents survives as well."""
+
+        def refuse(**_: Any) -> None:
+            raise Oops
+
+        with transaction.atomic():
+            with listening(pre_save, refuse), pytest.raises(Oops):
+                thing().save()
+            thing("kept").save()
+
+        assert notes() == ["kept"]
+
+    def test_refused_event_of_a_signal_in_a_transaction(self):
+        """An event that is refused after the row was written leaves no row without its event."""
+
+        def record(instance: Thing, **_: Any) -> None:
+            instance.record(Placed(order_id=1, note="\x00"))
+
+        with pytest.raises(transaction.TransactionManagementError), transaction.atomic():
+            with listening(post_save, record), pytest.raises(outbox.InvalidEvent):
+                thing().save()
+            Thing.objects.count()
+
+        assert not Thing.objects.exists()
+
+    def test_no_savepoint_without_events(self):
+        """Inside a transaction, a save with nothing recorded costs what it costs in Django."""
+        with transaction.atomic(), CaptureQueriesContext(connection) as captured:
+            thing().save()
+
+        assert len(captured) == 1
 
     def test_rolled_back_transaction(self):
         """Events of a transaction that rolls back return, before those recorded since."""
