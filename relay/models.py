@@ -1,4 +1,4 @@
-"""The relay's only table: append-only checkpoints, which are cursor, fence and audit trail."""
+"""Append-only checkpoints, which are cursor, fence and audit trail; and what was parked."""
 
 from typing import ClassVar
 
@@ -7,6 +7,10 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from outbox.fields import SnapshotField
+from outbox.registry import MAX_NAME
+from outbox.wire import MAX_ATTRIBUTE
+from relay.brokers.base import Status
+from relay.parked import OPEN, ParkedState
 
 
 class Checkpoint(models.Model):
@@ -55,3 +59,59 @@ class Checkpoint(models.Model):
 
     def __str__(self) -> str:
         return f"{self.relay}/{self.lane} #{self.pk}"
+
+
+class Parked(models.Model):
+    """A message that one relay has taken out of the flow, so that it delays nobody but its key.
+
+    Either the broker refused it, or an earlier one of its key is parked. The message itself stays
+    in the log, at `position`. Once it is settled, the row tells when and by whom.
+    """
+
+    relay = models.CharField(_("relay"), max_length=100)
+    lane = models.SmallIntegerField(_("lane"))
+    position = models.BigIntegerField(_("position"))
+    message_id = models.UUIDField(_("message id"))
+    type = models.CharField(_("type"), max_length=MAX_NAME)
+    topic = models.CharField(_("topic"), max_length=MAX_NAME)
+    key = models.CharField(_("key"), max_length=MAX_ATTRIBUTE, null=True)  # noqa: DJ001
+    state = models.CharField(_("state"), max_length=10, choices=ParkedState)
+    reason = models.CharField(_("reason"), max_length=10, choices=[(s, s) for s in Status])
+    error = models.TextField(_("error"))
+    attempts = models.IntegerField(_("attempts"), default=0)
+    next_attempt_at = models.DateTimeField(_("next attempt"), null=True)
+    parked_at = models.DateTimeField(_("parked"))
+    settled_at = models.DateTimeField(_("settled"), null=True)
+    settled_by = models.CharField(_("settled by"), max_length=255, blank=True)
+
+    class Meta:
+        verbose_name = _("parked message")
+        verbose_name_plural = _("parked messages")
+        default_permissions = ("view",)
+        permissions = (
+            ("requeue_parked", _("Can requeue parked messages")),
+            ("discard_parked", _("Can discard parked messages")),
+        )
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["position", "relay"], name="relay_parked_once"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["relay", "lane", "next_attempt_at"],
+                condition=models.Q(state=ParkedState.PARKED),
+                name="relay_parked_due",
+            ),
+            models.Index(
+                fields=["relay", "key", "position"],
+                condition=models.Q(state__in=OPEN),
+                name="relay_parked_open",
+            ),
+            models.Index(
+                fields=["settled_at"],
+                condition=models.Q(settled_at__isnull=False),
+                name="relay_parked_settled",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.state} {self.type} {self.message_id}"

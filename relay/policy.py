@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from outbox.envelope import Envelope
+from outbox.retry import Backoff
 from relay.brokers.base import Outcome, Status
 
 BEHIND = Outcome(Status.HELD, "an earlier message of its key is parked")
@@ -56,3 +57,21 @@ def _refuses_everything(messages: Sequence[Envelope], outcomes: Sequence[Outcome
         return ""
     nack = next(outcome for outcome in outcomes if outcome.status is Status.NACKED)
     return f"it refuses everything: {nack.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often, and with which pauses, a parked message is tried again."""
+
+    attempts: int = 300
+    backoff: Backoff = field(default_factory=lambda: Backoff(base=1.0, cap=300.0))
+
+    def pause(self, status: Status, attempts: int) -> float | None:
+        """Return the seconds until the next attempt after `attempts` of them; None to give up.
+
+        A nack says that the broker or a queue is in trouble, nothing of the message: nobody could
+        mend the message, so it is tried for as long as it takes.
+        """
+        if attempts >= self.attempts and status is not Status.NACKED:
+            return None
+        return self.backoff.delay(attempts - 1)
