@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from django.db import Error, connections
 
@@ -159,12 +159,12 @@ class Relay:
         self.progress.pages += bool(result.published)
         judgement = result.judgement
         if judgement.verdict is Verdict.OUTAGE:
-            self._away(BROKER, judgement.reason)
-            return None
+            self._away(BROKER, judgement.reason, gets_on=result.published > 0)
+            return replace(result, more=False)
         self._back(BROKER)
         if judgement.verdict is Verdict.REFUSED:
             self._stop_lane(lane, result)
-            return None if not result.published else Transferred(result.published, False, judgement)
+            return replace(result, more=False)
         if result.published:
             self._resume_lane(lane)
         return result
@@ -177,7 +177,7 @@ class Relay:
         connections[self.log.using].close()
         self._away(DATABASE, str(exc).strip())
 
-    def _away(self, what: str, reason: str) -> None:
+    def _away(self, what: str, reason: str, *, gets_on: bool = False) -> None:
         trouble = self.progress.trouble
         if trouble is None or trouble.what != what:
             trouble = self.progress.trouble = Trouble(what, reason, time.monotonic())
@@ -189,6 +189,8 @@ class Relay:
                 reason,
             )
         trouble.reason = reason
+        if gets_on:
+            trouble.attempts = 0  # a link that breaks in every page is not to be waited for longer
         self._postpone(trouble)
 
     def _back(self, what: str) -> None:

@@ -30,6 +30,7 @@ class RecordingBroker(Broker):
         self.pages: list[int] = []
         self.refuse: dict[str, Status] = {}
         self.away = ""
+        self.breaks_after: int | None = None
         self.before_confirming: Callable[[], object] | None = None
         self.lock = threading.Lock()
 
@@ -41,6 +42,10 @@ class RecordingBroker(Broker):
         with self.lock:
             if self.away:
                 return [Outcome(Status.UNKNOWN, self.away) for _ in page]
+            if self.breaks_after is not None:
+                got, lost = page[: self.breaks_after], page[self.breaks_after :]
+                self.published += got
+                return [CONFIRMED] * len(got) + [Outcome(Status.UNKNOWN, "broke off")] * len(lost)
             self.pages.append(len(page))
             self.published += [each for each in page if each.id not in self.refuse]
             if self.before_confirming is not None:

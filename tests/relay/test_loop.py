@@ -127,6 +127,40 @@ def test_an_outage_spends_no_checkpoint_and_is_told_once(
     assert not relay.troubled
 
 
+def test_an_outage_within_a_page_keeps_what_was_confirmed(
+    make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The confirmed messages in front are checkpointed; only the rest is published again."""
+    commit(1, 2, 3)
+    relay = make()
+    broker.breaks_after = 2
+    assert relay.sweep() == 2
+    assert [each.count for each in Checkpoint.objects.all()] == [2]
+    assert relay.troubled
+    broker.breaks_after = None
+    wait_until(relay.sweep)
+
+    assert broker.numbers() == [1, 2, 3]
+    assert caplog.text.count("The broker is away") == 1
+    assert not relay.troubled
+
+
+def test_a_link_that_breaks_in_every_page_is_not_waited_for_longer_and_longer(
+    make: MakeRelay, broker: RecordingBroker
+) -> None:
+    """As long as something gets through, the pauses do not grow."""
+    commit(*range(8))
+    relay = make()
+    broker.breaks_after = 1
+    for published in range(1, 8):
+        wait_until(relay.sweep)
+        assert len(broker.published) == published
+        assert attempts(relay) == 1
+
+    broker.breaks_after = 0
+    wait_until(lambda: relay.sweep() or attempts(relay) > 2)
+
+
 def test_a_refused_message_stops_its_lane_and_no_other(
     make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
