@@ -20,7 +20,7 @@ class State(StrEnum):
     OPEN = "open"
     """It was away a moment ago: leave it alone until the pause is over."""
     HALF_OPEN = "half-open"
-    """The pause is over: one careful attempt decides."""
+    """The pause is over: the next attempt decides."""
 
 
 class Breaker:
@@ -50,11 +50,17 @@ class Breaker:
         """Seconds since the first of the present failures."""
         return self._clock() - self._since if self.failures else 0.0
 
-    def failed(self, reason: str) -> bool:
-        """Note a failure and start a pause; return whether it is the first one."""
+    def failed(self, reason: str, *, progress: bool = False) -> bool:
+        """Note a failure and start a pause; return whether it is the first one.
+
+        After some `progress` the pauses do not grow: a link that breaks every second is not
+        waited for longer and longer.
+        """
         first = not self.failures
         if first:
             self._since = self._clock()
+        if progress:
+            self.failures = 0
         self.reason = reason
         self._resume_at = self._clock() + self._backoff.delay(self.failures)
         self.failures += 1

@@ -9,7 +9,6 @@ from django.utils.translation import gettext_lazy as _
 from outbox.fields import SnapshotField
 from outbox.registry import MAX_NAME
 from outbox.wire import MAX_ATTRIBUTE
-from relay.brokers.base import Status
 from relay.parked import OPEN, ParkedState
 
 
@@ -76,7 +75,7 @@ class Parked(models.Model):
     topic = models.CharField(_("topic"), max_length=MAX_NAME)
     key = models.CharField(_("key"), max_length=MAX_ATTRIBUTE, null=True)  # noqa: DJ001
     state = models.CharField(_("state"), max_length=10, choices=ParkedState)
-    reason = models.CharField(_("reason"), max_length=10, choices=[(s, s) for s in Status])
+    reason = models.CharField(_("reason"), max_length=10)
     error = models.TextField(_("error"))
     attempts = models.IntegerField(_("attempts"), default=0)
     next_attempt_at = models.DateTimeField(_("next attempt"), null=True)

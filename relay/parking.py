@@ -48,15 +48,16 @@ class Parking:
         if not self.hold_keys:
             return set()
         keys = {message.key for message in page.messages if message.key is not None}
-        return set(self.open.filter(key__in=keys).values_list("key", flat=True).distinct())
+        waiting = self.open.filter(key__in=keys).values_list("key", flat=True).distinct()
+        return {key for key in waiting if key is not None}
 
-    def add(self, page: Page, refused: Mapping[int, Outcome], *, by: str) -> None:
+    def add(self, page: Page, refused: Mapping[int, Outcome]) -> None:
         """Park messages of a page, by their index in it. One statement."""
         Parked.objects.using(self.log.using).bulk_create(
-            self._new(page, index, outcome, by) for index, outcome in refused.items()
+            self._new(page, index, outcome) for index, outcome in refused.items()
         )
 
-    def _new(self, page: Page, index: int, outcome: Outcome, by: str) -> Parked:
+    def _new(self, page: Page, index: int, outcome: Outcome) -> Parked:
         message = page.messages[index]
         row = Parked(
             relay=self.log.relay,
@@ -88,14 +89,13 @@ class Parking:
         found = {head.pk: head for head in heads}
         keys = {head.key for head in found.values() if head.key is not None}
         if keys and self.hold_keys:
-            behind = self.open.filter(key__in=keys).order_by("position")[:limit]
-            found |= {row.pk: row for row in _startable(behind, set(found))}
-        rows = sorted(found.values(), key=lambda row: row.position)[:limit]
-        envelopes = self.log.fetch([row.position for row in rows])
-        self._forget([row for row in rows if row.position not in envelopes])
-        return [
-            Due(row, envelopes[row.position]) for row in rows if row.position in envelopes
-        ]
+            rows = self.open.filter(key__in=keys).order_by("position")
+            behind = _startable(rows.select_for_update()[:limit], set(found))
+            found |= {row.pk: row for row in behind}
+        chosen = sorted(found.values(), key=lambda row: row.position)[:limit]
+        envelopes = self.log.fetch([row.position for row in chosen])
+        self._forget([row for row in chosen if row.position not in envelopes])
+        return [Due(row, envelopes[row.position]) for row in chosen if row.position in envelopes]
 
     def settle(self, tried: Sequence[Due], outcomes: Sequence[Outcome], *, by: str) -> int:
         """Write down what became of messages that were due; return how many are published.
@@ -169,8 +169,9 @@ def discard(rows: QuerySet[Parked], *, by: str) -> int:
     with transaction.atomic(using=rows.db):
         affected = rows.filter(state__in=OPEN)
         keys: dict[str, set[str]] = defaultdict(set)
-        for relay, key in affected.exclude(key=None).values_list("relay", "key").distinct():
-            keys[relay].add(key)
+        for relay, key in affected.values_list("relay", "key").distinct():
+            if key is not None:
+                keys[relay].add(key)
         count = _apply(affected, Verb.DISCARD, by=by)
         for relay, names in keys.items():
             reach(open_rows(rows.db).filter(relay=relay), names)
@@ -208,6 +209,4 @@ def _startable(rows: Iterable[Parked], due: set[int]) -> list[Parked]:
 
 def _skips_locked(using: str) -> bool:
     connection = transaction.get_connection(using)
-    return connection.features.has_select_for_update_skip_locked
-
-
+    return bool(connection.features.has_select_for_update_skip_locked)

@@ -2,6 +2,7 @@
 
 MESSAGE = "django_outbox_message"
 CHECKPOINT_TABLE = "django_relay_checkpoint"
+PARKED_TABLE = "django_relay_parked"
 
 # In the order of Envelope's fields, so that a row becomes one without a detour.
 _ENVELOPE = (
@@ -45,6 +46,20 @@ CHECKPOINT = (
     f"VALUES ({', '.join(['%s'] * len(CHECKPOINT_COLUMNS))})"
 )
 
+# Whether a relay has parked anything, which a page's keys may have to wait for; and whether some of
+# the lane is due. By partial indexes, so nothing but a look where nothing is parked.
+_PARKED = f"""
+EXISTS (SELECT 1 FROM {PARKED_TABLE} AS p
+        WHERE p.relay = %(relay)s AND p.state IN ('parked', 'waiting', 'dead'))
+"""
+_RETRIES = f"""
+EXISTS (SELECT 1 FROM {PARKED_TABLE} AS p
+        WHERE p.relay = %(relay)s AND p.lane = {{lane}} AND p.state = 'parked'
+          AND p.next_attempt_at <= {{now}})
+"""
+_PG_NOW = "statement_timestamp()"
+_SQLITE_NOW = "CURRENT_TIMESTAMP"  # as Django's Now() there
+
 # --- PostgreSQL ---------------------------------------------------------------------------
 
 # The idle poll: all lanes in one statement, by index, whatever the size of the log. New rows
@@ -68,6 +83,7 @@ WHERE NOT c.complete
            WHERE m.lane = lanes.lane AND m.transaction_id BETWEEN flying.xid AND flying.xid
            ORDER BY m.transaction_id LIMIT 1) AS landed
        LIMIT 1) IS NOT NULL
+   OR {_RETRIES.format(lane="lanes.lane", now=_PG_NOW)}
 """
 
 # A statement of its own: the snapshot that reads the cursor must be younger than the lock, or it
@@ -89,6 +105,7 @@ SELECT pg_try_advisory_xact_lock(%(relay_key)s, %(lane)s),
 PG_CURSOR = f"""
 SELECT pg_current_snapshot()::text,
        (SELECT system_identifier FROM pg_control_system()),
+       {_PARKED}, {_RETRIES.format(lane="%(lane)s", now=_PG_NOW)},
        c.id, c.floor::text, c.ceiling::text, c.position, c.complete, c.sequence,
        c.window_start, c.next_start, c.window_count, c.system_identifier,
        CASE WHEN c.complete AND c.window_count > {LARGE_WINDOW} THEN (
@@ -134,6 +151,8 @@ SELECT * FROM (({_PG_LANDED}) UNION ALL ({_PG_NEW})) AS page WHERE {_PG_PLANNER}
 ORDER BY position LIMIT %(limit)s
 """
 
+PG_FETCH = f"SELECT {_PG_FIELDS} FROM {MESSAGE} AS m WHERE m.position = ANY(%(positions)s)"
+
 # --- SQLite (development): one writer at a time, so position order is commit order --------
 
 SQLITE_LANES = f"""
@@ -142,7 +161,12 @@ WHERE m.lane < %(lanes)s AND m.position > coalesce((
     SELECT c.position FROM {CHECKPOINT_TABLE} AS c
     WHERE c.relay = %(relay)s AND c.lane = m.lane ORDER BY c.previous DESC LIMIT 1),
     %(nothing_yet)s)
+UNION
+SELECT p.lane FROM {PARKED_TABLE} AS p
+WHERE p.relay = %(relay)s AND p.state = 'parked' AND p.next_attempt_at <= {_SQLITE_NOW}
 """
+
+SQLITE_PARKED = f"SELECT {_PARKED}, {_RETRIES.format(lane='%(lane)s', now=_SQLITE_NOW)}"
 
 SQLITE_CURSOR = f"""
 SELECT c.id, c.position FROM {CHECKPOINT_TABLE} AS c
@@ -152,6 +176,11 @@ WHERE c.relay = %(relay)s AND c.lane = %(lane)s ORDER BY c.previous DESC LIMIT 1
 SQLITE_PAGE = f"""
 SELECT m.position, m.message_id, {_ENVELOPE} FROM {MESSAGE} AS m
 WHERE m.lane = %(lane)s AND m.position > %(after)s ORDER BY m.position LIMIT %(limit)s
+"""
+
+SQLITE_FETCH = f"""
+SELECT m.position, m.message_id, {_ENVELOPE} FROM {MESSAGE} AS m
+WHERE m.position IN (SELECT value FROM json_each(%(positions)s))
 """
 
 SQLITE_SEQUENCE = f"SELECT coalesce(max(position), 0) FROM {MESSAGE}"

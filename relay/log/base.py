@@ -1,6 +1,7 @@
 """The port to the log: which lanes have something to publish, a page of one, its checkpoint."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -21,7 +22,8 @@ class Page:
 
     `complete` tells that the window ends with this page. `window_start` and `next_start` bound
     from below where new transactions' rows stand, in this window and in the next. `due` tells
-    that the page wants a checkpoint even if it is empty.
+    that the page wants a checkpoint even if it is empty. `parked` tells that the relay has parked
+    messages, so that keys may have to wait; `retries` that some of the lane are due.
     """
 
     lane: int
@@ -38,6 +40,8 @@ class Page:
     system_identifier: int
     last_position: int
     due: bool = False
+    parked: bool = False
+    retries: bool = False
 
     def __len__(self) -> int:
         return len(self.messages)
@@ -67,8 +71,12 @@ class Log(ABC):
     def read(self, lane: int, size: int, sequence: int) -> Page:
         """Return the next page of a lane that acquire() has locked, at most `size` messages."""
 
+    @abstractmethod
+    def fetch(self, positions: Sequence[int]) -> dict[int, Envelope]:
+        """Return the messages at these positions, as far as they are still there."""
+
     def checkpoint(self, page: Page, count: int, *, by: str, duration: timedelta) -> None:
-        """Record that the first `count` messages of the page are published.
+        """Record that the first `count` messages of the page are settled: published or parked.
 
         Raises StaleCursor if another process was faster; the transaction must then roll back.
         """

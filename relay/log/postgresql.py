@@ -16,6 +16,7 @@ ids from xmax on may have been at work for long.)
 
 import json
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import OperationalError, connections
@@ -68,15 +69,21 @@ class PostgreSQLLog(Log):
             complete=len(rows) <= size,
         )
 
+    def fetch(self, positions: Sequence[int]) -> dict[int, Envelope]:
+        rows = self._query(sql.PG_FETCH, {"positions": list(positions)})
+        return {row[0]: _envelope(row) for row in rows}
+
     def _window(self, lane: int, sequence: int) -> dict[str, Any]:
         """Return the window to read: the cursor's own while it is incomplete, else the next."""
         [row] = self._query(sql.PG_CURSOR, {"relay": self.relay, "lane": lane})
-        now, system_identifier, previous, *cursor = row
+        now, system_identifier, parked, retries, previous, *cursor = row
         window: dict[str, Any] = {
             "lane": lane,
             "previous": previous or 0,
             "sequence": sequence,
             "system_identifier": system_identifier,
+            "parked": parked,
+            "retries": retries,
         }
         if previous is None:
             return window | self._first_window(now)

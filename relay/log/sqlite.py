@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,8 +27,10 @@ class SQLiteLog(Log):
         return 0
 
     def read(self, lane: int, size: int, sequence: int) -> Page:
-        cursor = self._query(sql.SQLITE_CURSOR, {"relay": self.relay, "lane": lane})
+        where = {"relay": self.relay, "lane": lane}
+        cursor = self._query(sql.SQLITE_CURSOR, where)
         previous, last = cursor[0] if cursor else (0, self._nothing_yet())
+        [(parked, retries)] = self._query(sql.SQLITE_PARKED, where)
         rows = self._query(sql.SQLITE_PAGE, {"lane": lane, "after": last, "limit": size + 1})
         kept = rows[:size]
         return Page(
@@ -44,7 +47,13 @@ class SQLiteLog(Log):
             window_count=0,
             system_identifier=0,
             last_position=last,
+            parked=bool(parked),
+            retries=bool(retries),
         )
+
+    def fetch(self, positions: Sequence[int]) -> dict[int, Envelope]:
+        rows = self._query(sql.SQLITE_FETCH, {"positions": json.dumps(list(positions))})
+        return {row[0]: _envelope(row) for row in rows}
 
     def _nothing_yet(self) -> int:
         """Return the position after which a lane without a checkpoint starts."""

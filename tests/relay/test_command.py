@@ -111,7 +111,7 @@ def test_until_empty_exits_1_if_the_broker_is_away(database_url: str) -> None:
     assert "s3cret" not in output
 
 
-def test_a_failing_handler_stops_the_lane_loudly(local: dict[str, str]) -> None:
+def test_a_failing_handler_is_told_loudly(local: dict[str, str]) -> None:
     """Local broker, handler raises: exit 1, with the message and the error in the output."""
     with transaction.atomic():
         envelope = outbox.emit(Happened("a", -1))
@@ -119,8 +119,7 @@ def test_a_failing_handler_stops_the_lane_loudly(local: dict[str, str]) -> None:
 
     assert code == 1
     assert envelope.id in output
-    assert "is stopped by a refused message" in output
-    assert published() == 0
+    assert "parked 1 messages" in output
 
 
 def test_without_migrations_it_says_what_to_do() -> None:

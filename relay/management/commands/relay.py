@@ -19,7 +19,7 @@ class Command(BaseCommand):
     help = (
         "Publish committed events, confirmed and in order per key, until stopped. SIGTERM finishes "
         "the page, checkpoints and exits 0; a second signal exits at once. With --once or "
-        "--until-empty exits 1 if the broker, the database or a refused message is in the way."
+        "--until-empty exits 1 if the broker or the database is away, or messages are parked."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -97,10 +97,11 @@ def figures(relay: Relay) -> dict[str, Any]:
         "published": progress.published,
         "per_second": rate(progress.published, progress.started),
     }
-    if progress.trouble is not None:
-        shown["away"] = progress.trouble.what
-    if progress.stopped_lanes:
-        shown["stopped_lanes"] = sorted(progress.stopped_lanes)
+    if progress.parked:
+        shown["parked"] = progress.parked
+    for what, breaker in progress.breakers.items():
+        if breaker.failures:
+            shown[f"{what}_breaker"] = breaker.state.value
     return shown
 
 

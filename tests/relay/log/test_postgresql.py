@@ -10,7 +10,6 @@ from django.test.utils import CaptureQueriesContext
 
 import outbox
 from relay import sql
-from relay.brokers.base import Status
 from relay.exceptions import MovedDatabase, StaleCursor
 from relay.log import PostgreSQLLog
 from relay.models import Checkpoint
@@ -301,19 +300,6 @@ def test_a_log_from_another_cluster_is_refused() -> None:
     with pytest.raises(MovedDatabase, match="cluster 42"):
         reading.page()
     assert reading.broker.numbers() == [1]
-
-
-def test_a_partly_refused_page_goes_on_behind_what_was_confirmed() -> None:
-    """The checkpoint ends before the refused message; the next page starts with it."""
-    commit(1, 2, 3)
-    reading = Reading()
-    refused = reading.log.read(0, 10, 0).messages[1].id
-    reading.broker.refuse[refused] = Status.UNROUTABLE
-    reading.page()
-    assert Checkpoint.objects.get().count == 1
-    reading.broker.refuse.clear()
-
-    assert reading.all() == [1, 3, 2, 3]
 
 
 @pytest.mark.parametrize("messages", [1, 10, 100])
