@@ -14,6 +14,9 @@ from relay.exceptions import StaleCursor
 
 Start = Literal["beginning", "now"]
 
+PAGE_BYTES = 16 * 1024 * 1024
+"""Bytes of data in a page, unless a relay's PAGE_BYTES says otherwise."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
@@ -46,10 +49,18 @@ class Page:
 class Log(ABC):
     """The log of one database as one relay sees it. Belongs to one thread."""
 
-    def __init__(self, relay: str, *, using: str, start: Start = "beginning") -> None:
+    def __init__(
+        self,
+        relay: str,
+        *,
+        using: str,
+        start: Start = "beginning",
+        page_bytes: int = PAGE_BYTES,
+    ) -> None:
         self.relay = relay
         self.using = using
         self.start = start
+        self.page_bytes = page_bytes
 
     @abstractmethod
     def lanes_with_work(self, lanes: int) -> list[int]:
@@ -65,7 +76,10 @@ class Log(ABC):
 
     @abstractmethod
     def read(self, lane: int, size: int, sequence: int) -> Page:
-        """Return the next page of a lane that acquire() has locked, at most `size` messages."""
+        """Return the next page of a lane that acquire() has locked.
+
+        At most `size` messages, with at most `page_bytes` bytes of data, or one message.
+        """
 
     def checkpoint(self, page: Page, count: int, *, by: str, duration: timedelta) -> None:
         """Record that the first `count` messages of the page are published.

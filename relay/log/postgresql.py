@@ -52,7 +52,8 @@ class PostgreSQLLog(Log):
         parameters = window | {
             "after": max(window["last_position"], window["window_start"]),
             "last": window["last_position"],
-            "limit": size + 1,  # one more, to know whether the window ends here
+            "size": size,
+            "bytes": self.page_bytes,
         }
         landed = stragglers(window["floor"], window["ceiling"])
         if landed and window["last_position"] < window["window_start"]:
@@ -60,12 +61,11 @@ class PostgreSQLLog(Log):
             rows = self._query(sql.PG_PAGE_WITH_STRAGGLERS, parameters)
         else:
             rows = self._query(sql.PG_PAGE, parameters)
-        kept = rows[:size]
         return Page(
             **window,
-            messages=[_envelope(row) for row in kept],
-            positions=[row[0] for row in kept],
-            complete=len(rows) <= size,
+            messages=[_envelope(row) for row in rows],
+            positions=[row[0] for row in rows],
+            complete=not (rows and rows[-1][-1]),
         )
 
     def _window(self, lane: int, sequence: int) -> dict[str, Any]:
@@ -138,5 +138,6 @@ def lock_key(relay: str) -> int:
 
 
 def _envelope(row: tuple[Any, ...]) -> Envelope:
-    attributes = {} if row[-1] == "{}" else json.loads(row[-1])
-    return Envelope(*(*row[1:-1], attributes))
+    """Return the envelope of a row: position, Envelope's fields in order, whether there is more."""
+    attributes = {} if row[-2] == "{}" else json.loads(row[-2])
+    return Envelope(*(*row[1:-2], attributes))

@@ -28,14 +28,14 @@ class SQLiteLog(Log):
     def read(self, lane: int, size: int, sequence: int) -> Page:
         cursor = self._query(sql.SQLITE_CURSOR, {"relay": self.relay, "lane": lane})
         previous, last = cursor[0] if cursor else (0, self._nothing_yet())
-        rows = self._query(sql.SQLITE_PAGE, {"lane": lane, "after": last, "limit": size + 1})
-        kept = rows[:size]
+        parameters = {"lane": lane, "after": last, "size": size, "bytes": self.page_bytes}
+        rows = self._query(sql.SQLITE_PAGE, parameters)
         return Page(
             lane=lane,
             previous=previous,
-            messages=[_envelope(row) for row in kept],
-            positions=[row[0] for row in kept],
-            complete=len(rows) <= size,
+            messages=[_envelope(row) for row in rows],
+            positions=[row[0] for row in rows],
+            complete=not (rows and rows[-1][-1]),
             floor="",
             ceiling="",
             window_start=0,
@@ -68,8 +68,8 @@ class SQLiteLog(Log):
 
 
 def _envelope(row: tuple[Any, ...]) -> Envelope:
-    """Return the envelope of a row, whose columns stand in the order of Envelope's fields."""
-    values = dict(zip(Envelope.__struct_fields__, row[1:], strict=True))
+    """Return the envelope of a row: position, Envelope's fields in order, whether there is more."""
+    values = dict(zip(Envelope.__struct_fields__, row[1:-1], strict=True))
     time = values["time"]
     stamp = typecast_timestamp(time) if isinstance(time, str) else time
     return Envelope(
