@@ -4,6 +4,7 @@ Everything here runs in the transaction that holds the lane's lock, so that no p
 read meanwhile; or it is a person's action, which row locks keep apart from the relay's.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,9 +94,10 @@ class Parking:
             behind = _startable(rows.select_for_update()[:limit], set(found))
             found |= {row.pk: row for row in behind}
         chosen = sorted(found.values(), key=lambda row: row.position)[:limit]
-        envelopes = self.log.fetch([row.position for row in chosen])
-        self._forget([row for row in chosen if row.position not in envelopes])
-        return [Due(row, envelopes[row.position]) for row in chosen if row.position in envelopes]
+        fetched, cut = self.log.fetch([row.position for row in chosen])
+        end = max(fetched) if cut else math.inf
+        self._forget([r for r in chosen if r.position < end and r.position not in fetched])
+        return [Due(row, fetched[row.position]) for row in chosen if row.position in fetched]
 
     def settle(self, tried: Sequence[Due], outcomes: Sequence[Outcome], *, by: str) -> int:
         """Write down what became of messages that were due; return how many are published.

@@ -58,7 +58,7 @@ EXISTS (SELECT 1 FROM {PARKED_TABLE} AS p
           AND p.next_attempt_at <= {{now}})
 """
 _PG_NOW = "statement_timestamp()"
-_SQLITE_NOW = "CURRENT_TIMESTAMP"  # as Django's Now() there
+_SQLITE_NOW = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"  # what Django's Now() is there
 
 # --- PostgreSQL ---------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ SELECT {_PG_FIELDS} FROM {MESSAGE} AS m
 WHERE m.lane = %(lane)s AND m.position > %(after)s
   AND pg_visible_in_snapshot(m.transaction_id, %(ceiling)s::pg_snapshot)
   AND NOT pg_visible_in_snapshot(m.transaction_id, %(floor)s::pg_snapshot)
-ORDER BY m.position LIMIT %(limit)s
+ORDER BY m.position LIMIT %(size)s + 1
 """
 
 # The rows of transactions that were in flight at the floor, fetched by exact id: reaching for
@@ -137,21 +137,45 @@ CROSS JOIN LATERAL (
     SELECT {_PG_FIELDS} FROM {MESSAGE} AS m
     WHERE m.lane = %(lane)s AND m.transaction_id BETWEEN straggler.xid AND straggler.xid
       AND m.position > %(last)s AND m.position <= %(window_start)s
-    ORDER BY m.transaction_id, m.position LIMIT %(limit)s) AS m
+    ORDER BY m.transaction_id, m.position LIMIT %(size)s + 1) AS m
 """
+
+# A page ends before the message that would make it too large; its first message it has in any
+# case. The sizes are added up on stored values, which reads none of them, and what is behind the
+# page never leaves the database, but for the answer whether there is more.
+_PAGE = """
+SELECT {columns}, more FROM (
+    SELECT page.*, lead(position) OVER w IS NOT NULL AS more,
+           lag(position) OVER w IS NULL AS first, sum({length}(data)) OVER w AS bytes
+    FROM ({rows}) AS page
+    WINDOW w AS (ORDER BY position ROWS UNBOUNDED PRECEDING)) AS page
+WHERE (bytes <= %(bytes)s OR first){planner}
+ORDER BY position LIMIT %(size)s
+"""
+_COLUMNS = f"position, message_id, {_ENVELOPE}"
 
 # Planned by now, so handlers that run in this transaction get the planner back as it was.
 _PG_PLANNER = """
-(SELECT set_config('enable_bitmapscan', 'on', true) || set_config('enable_sort', 'on', true)
-) IS NOT NULL
-"""
-PG_PAGE = f"SELECT * FROM ({_PG_NEW}) AS page WHERE {_PG_PLANNER}"
-PG_PAGE_WITH_STRAGGLERS = f"""
-SELECT * FROM (({_PG_LANDED}) UNION ALL ({_PG_NEW})) AS page WHERE {_PG_PLANNER}
-ORDER BY position LIMIT %(limit)s
-"""
+AND (SELECT set_config('enable_bitmapscan', 'on', true) || set_config('enable_sort', 'on', true)
+) IS NOT NULL"""
 
-PG_FETCH = f"SELECT {_PG_FIELDS} FROM {MESSAGE} AS m WHERE m.position = ANY(%(positions)s)"
+
+def _pg_page(rows: str) -> str:
+    return _PAGE.format(columns=_COLUMNS, length="octet_length", rows=rows, planner=_PG_PLANNER)
+
+
+PG_PAGE = _pg_page(_PG_NEW)
+PG_PAGE_WITH_STRAGGLERS = _pg_page(f"""
+    SELECT * FROM (({_PG_LANDED}) UNION ALL ({_PG_NEW})) AS merged
+    ORDER BY position LIMIT %(size)s + 1""")
+
+# Single messages, of which a page is made that is no larger than any other.
+PG_FETCH = _PAGE.format(
+    columns=_COLUMNS,
+    length="octet_length",
+    rows=f"SELECT {_PG_FIELDS} FROM {MESSAGE} AS m WHERE m.position = ANY(%(positions)s)",
+    planner="",
+)
 
 # --- SQLite (development): one writer at a time, so position order is commit order --------
 
@@ -173,15 +197,19 @@ SELECT c.id, c.position FROM {CHECKPOINT_TABLE} AS c
 WHERE c.relay = %(relay)s AND c.lane = %(lane)s ORDER BY c.previous DESC LIMIT 1
 """
 
-SQLITE_PAGE = f"""
-SELECT m.position, m.message_id, {_ENVELOPE} FROM {MESSAGE} AS m
-WHERE m.lane = %(lane)s AND m.position > %(after)s ORDER BY m.position LIMIT %(limit)s
+_SQLITE_ROWS = f"""
+SELECT {_COLUMNS} FROM {MESSAGE}
+WHERE lane = %(lane)s AND position > %(after)s ORDER BY position LIMIT %(size)s + 1
 """
+SQLITE_PAGE = _PAGE.format(columns=_COLUMNS, length="length", rows=_SQLITE_ROWS, planner="")
 
-SQLITE_FETCH = f"""
-SELECT m.position, m.message_id, {_ENVELOPE} FROM {MESSAGE} AS m
-WHERE m.position IN (SELECT value FROM json_each(%(positions)s))
-"""
+SQLITE_FETCH = _PAGE.format(
+    columns=_COLUMNS,
+    length="length",
+    rows=f"""SELECT {_COLUMNS} FROM {MESSAGE}
+             WHERE position IN (SELECT value FROM json_each(%(positions)s))""",
+    planner="",
+)
 
 SQLITE_SEQUENCE = f"SELECT coalesce(max(position), 0) FROM {MESSAGE}"
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from django.db import IntegrityError, connections
 from django.utils import timezone
@@ -14,6 +14,9 @@ from relay import sql
 from relay.exceptions import StaleCursor
 
 Start = Literal["beginning", "now"]
+
+PAGE_BYTES = 16 * 1024 * 1024
+"""Bytes of data in a page, unless a relay's PAGE_BYTES says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +50,28 @@ class Page:
         return len(self.messages)
 
 
+class Fetched(NamedTuple):
+    """Messages by position. `cut` tells that they would be too large together with the rest."""
+
+    messages: dict[int, Envelope]
+    cut: bool
+
+
 class Log(ABC):
     """The log of one database as one relay sees it. Belongs to one thread."""
 
-    def __init__(self, relay: str, *, using: str, start: Start = "beginning") -> None:
+    def __init__(
+        self,
+        relay: str,
+        *,
+        using: str,
+        start: Start = "beginning",
+        page_bytes: int = PAGE_BYTES,
+    ) -> None:
         self.relay = relay
         self.using = using
         self.start = start
+        self.page_bytes = page_bytes
 
     @abstractmethod
     def lanes_with_work(self, lanes: int) -> list[int]:
@@ -69,11 +87,17 @@ class Log(ABC):
 
     @abstractmethod
     def read(self, lane: int, size: int, sequence: int) -> Page:
-        """Return the next page of a lane that acquire() has locked, at most `size` messages."""
+        """Return the next page of a lane that acquire() has locked.
+
+        At most `size` messages, with at most `page_bytes` bytes of data, or one message.
+        """
 
     @abstractmethod
-    def fetch(self, positions: Sequence[int]) -> dict[int, Envelope]:
-        """Return the messages at these positions, as far as they are still there."""
+    def fetch(self, positions: Sequence[int]) -> Fetched:
+        """Return the messages at these positions, in order, as far as they are still there.
+
+        Like a page they are bounded by bytes.
+        """
 
     def checkpoint(self, page: Page, count: int, *, by: str, duration: timedelta) -> None:
         """Record that the first `count` messages of the page are settled: published or parked.

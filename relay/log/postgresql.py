@@ -24,7 +24,7 @@ from django.db import OperationalError, connections
 from outbox.envelope import Envelope
 from relay import sql
 from relay.exceptions import MovedDatabase
-from relay.log.base import Log, Page
+from relay.log.base import Fetched, Log, Page
 from relay.snapshots import EMPTY, stragglers
 
 MAX_POSITION = 2**63 - 1
@@ -53,7 +53,8 @@ class PostgreSQLLog(Log):
         parameters = window | {
             "after": max(window["last_position"], window["window_start"]),
             "last": window["last_position"],
-            "limit": size + 1,  # one more, to know whether the window ends here
+            "size": size,
+            "bytes": self.page_bytes,
         }
         landed = stragglers(window["floor"], window["ceiling"])
         if landed and window["last_position"] < window["window_start"]:
@@ -61,17 +62,21 @@ class PostgreSQLLog(Log):
             rows = self._query(sql.PG_PAGE_WITH_STRAGGLERS, parameters)
         else:
             rows = self._query(sql.PG_PAGE, parameters)
-        kept = rows[:size]
         return Page(
             **window,
-            messages=[_envelope(row) for row in kept],
-            positions=[row[0] for row in kept],
-            complete=len(rows) <= size,
+            messages=[_envelope(row) for row in rows],
+            positions=[row[0] for row in rows],
+            complete=not (rows and rows[-1][-1]),
         )
 
-    def fetch(self, positions: Sequence[int]) -> dict[int, Envelope]:
-        rows = self._query(sql.PG_FETCH, {"positions": list(positions)})
-        return {row[0]: _envelope(row) for row in rows}
+    def fetch(self, positions: Sequence[int]) -> Fetched:
+        parameters = {
+            "positions": list(positions),
+            "size": len(positions),
+            "bytes": self.page_bytes,
+        }
+        rows = self._query(sql.PG_FETCH, parameters)
+        return Fetched({row[0]: _envelope(row) for row in rows}, bool(rows and rows[-1][-1]))
 
     def _window(self, lane: int, sequence: int) -> dict[str, Any]:
         """Return the window to read: the cursor's own while it is incomplete, else the next."""
@@ -145,5 +150,6 @@ def lock_key(relay: str) -> int:
 
 
 def _envelope(row: tuple[Any, ...]) -> Envelope:
-    attributes = {} if row[-1] == "{}" else json.loads(row[-1])
-    return Envelope(*(*row[1:-1], attributes))
+    """Return the envelope of a row: position, Envelope's fields in order, whether there is more."""
+    attributes = {} if row[-2] == "{}" else json.loads(row[-2])
+    return Envelope(*(*row[1:-2], attributes))

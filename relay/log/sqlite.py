@@ -11,7 +11,7 @@ from django.db.backends.utils import typecast_timestamp
 
 from outbox.envelope import Envelope
 from relay import sql
-from relay.log.base import Log, Page
+from relay.log.base import Fetched, Log, Page
 
 
 class SQLiteLog(Log):
@@ -31,14 +31,14 @@ class SQLiteLog(Log):
         cursor = self._query(sql.SQLITE_CURSOR, where)
         previous, last = cursor[0] if cursor else (0, self._nothing_yet())
         [(parked, retries)] = self._query(sql.SQLITE_PARKED, where)
-        rows = self._query(sql.SQLITE_PAGE, {"lane": lane, "after": last, "limit": size + 1})
-        kept = rows[:size]
+        parameters = {"lane": lane, "after": last, "size": size, "bytes": self.page_bytes}
+        rows = self._query(sql.SQLITE_PAGE, parameters)
         return Page(
             lane=lane,
             previous=previous,
-            messages=[_envelope(row) for row in kept],
-            positions=[row[0] for row in kept],
-            complete=len(rows) <= size,
+            messages=[_envelope(row) for row in rows],
+            positions=[row[0] for row in rows],
+            complete=not (rows and rows[-1][-1]),
             floor="",
             ceiling="",
             window_start=0,
@@ -51,9 +51,14 @@ class SQLiteLog(Log):
             retries=bool(retries),
         )
 
-    def fetch(self, positions: Sequence[int]) -> dict[int, Envelope]:
-        rows = self._query(sql.SQLITE_FETCH, {"positions": json.dumps(list(positions))})
-        return {row[0]: _envelope(row) for row in rows}
+    def fetch(self, positions: Sequence[int]) -> Fetched:
+        parameters = {
+            "positions": json.dumps(list(positions)),
+            "size": len(positions),
+            "bytes": self.page_bytes,
+        }
+        rows = self._query(sql.SQLITE_FETCH, parameters)
+        return Fetched({row[0]: _envelope(row) for row in rows}, bool(rows and rows[-1][-1]))
 
     def _nothing_yet(self) -> int:
         """Return the position after which a lane without a checkpoint starts."""
@@ -77,8 +82,8 @@ class SQLiteLog(Log):
 
 
 def _envelope(row: tuple[Any, ...]) -> Envelope:
-    """Return the envelope of a row, whose columns stand in the order of Envelope's fields."""
-    values = dict(zip(Envelope.__struct_fields__, row[1:], strict=True))
+    """Return the envelope of a row: position, Envelope's fields in order, whether there is more."""
+    values = dict(zip(Envelope.__struct_fields__, row[1:-1], strict=True))
     time = values["time"]
     stamp = typecast_timestamp(time) if isinstance(time, str) else time
     return Envelope(

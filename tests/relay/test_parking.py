@@ -325,6 +325,22 @@ def test_a_message_that_is_gone_from_the_log_is_given_up(line: Line) -> None:
     assert "no longer in the log" in Parked.objects.get(state="discarded").error
 
 
+def test_a_page_of_retries_is_bounded_by_bytes(line: Line) -> None:
+    """Large messages are tried again a few at a time, and none is taken for deleted."""
+    park(line, *range(6))
+    line.broker.refuse.clear()
+    line.log.page_bytes = 60  # two of them
+    make_due()
+    published = []
+    for _ in range(3):
+        line.step()
+        published.append(len(line.broker.published))
+
+    assert published == [2, 4, 6]
+    assert line.broker.numbers() == list(range(6))
+    assert set(by_state()) == {"published"}
+
+
 def test_each_relay_parks_for_itself() -> None:
     """What one relay's broker refuses, another relay publishes."""
     one, other = Line(), Line(name="other")

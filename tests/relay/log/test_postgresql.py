@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -9,9 +10,10 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 import outbox
+from outbox.models import Message
 from relay import sql
 from relay.exceptions import MovedDatabase, StaleCursor
-from relay.log import PostgreSQLLog
+from relay.log import Page, PostgreSQLLog
 from relay.models import Checkpoint
 from relay.transfer import Transferred, transfer
 from tests.concurrency import mutants
@@ -49,6 +51,27 @@ class Reading:
         while self.log.lanes_with_work(1):
             self.page()
         return self.broker.numbers()
+
+
+class Sending(PostgreSQLLog):
+    """Keeps the rows that the database sent last."""
+
+    def _query(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        self.sent = super()._query(statement, parameters)
+        return self.sent
+
+
+class Explaining(PostgreSQLLog):
+    """Keeps the plan of the last statement."""
+
+    def _query(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        self.plan = "\n".join(row[0] for row in super()._query(f"EXPLAIN {statement}", parameters))
+        return super()._query(statement, parameters)
+
+
+def read(log: PostgreSQLLog, size: int = 1000) -> Page:
+    with transaction.atomic():
+        return log.read(0, size, log.acquire(0) or 0)
 
 
 def emit(*numbers: int, key: str = "a") -> None:
@@ -191,6 +214,80 @@ def test_a_window_is_read_in_pages_with_rows_landing_in_between(two: list[Sessio
     assert reading.broker.numbers() == [2, 3, 4, 5]
 
     assert reading.all() == [2, 3, 4, 5, 6, 1, 7]
+
+
+def test_a_page_ends_before_it_is_too_large() -> None:
+    """Pages have at most so many bytes of data, and the window ends with the last of them."""
+    commit(*range(1_000_000, 1_000_007))
+    size = len(Message.objects.earliest("pk").data)
+    reading = Reading(PostgreSQLLog("test", using="default", page_bytes=3 * size))
+    reading.page()
+    assert reading.broker.pages == [3]
+    assert not Checkpoint.objects.latest("pk").complete
+    reading.all()
+
+    assert reading.broker.pages == [3, 3, 1]
+    assert Checkpoint.objects.latest("pk").complete
+    assert reading.broker.numbers() == [*range(1_000_000, 1_000_007)]
+
+
+def test_a_message_larger_than_a_page_goes_alone() -> None:
+    """However small the bound, a page has a message, so the log always moves on."""
+    commit(1, 2, 3)
+    reading = Reading(PostgreSQLLog("test", using="default", page_bytes=1))
+    reading.all()
+
+    assert reading.broker.pages == [1, 1, 1]
+
+
+def test_a_page_with_stragglers_has_the_same_bound(two: list[Session]) -> None:
+    """Rows of late transactions and new ones share the bytes of a page, in order of position."""
+    slow, fast = two
+    slow.begin()
+    slow.run(emit, 1, 2, 3)
+    fast.run(commit, 4)
+    size = len(Message.objects.earliest("pk").data)
+    reading = Reading(PostgreSQLLog("test", using="default", page_bytes=2 * size))
+    reading.all()
+    slow.commit()
+    fast.run(commit, 5, 6)
+    reading.all()
+
+    assert reading.broker.pages == [1, 2, 2, 1]
+    assert reading.broker.numbers() == [4, 1, 2, 3, 5, 6]
+
+
+def test_what_is_behind_the_page_stays_in_the_database() -> None:
+    """Neither the messages that are too much for a page nor one more to look ahead are sent."""
+    commit(*range(100))
+    log = Sending("test", using="default", page_bytes=1000)
+    page = read(log)
+    assert 1 < len(page) == len(log.sent) < 100
+
+    log = Sending("test", using="default")
+    assert len(read(log, 7)) == len(log.sent) == 7
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_page_is_read_by_index_without_fresh_statistics(late: bool, two: list[Session]) -> None:
+    """Pages walk an index in its order, however wrong the planner is about the backlog."""
+    slow, _ = two
+    slow.begin()
+    slow.run(emit, 1)
+    if late:
+        Reading().all()
+        commit(2)
+        Reading().all()
+        slow.commit()
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE django_outbox_message")
+    commit(*range(3, 3000))
+    log = Explaining("test", using="default")
+    read(log, 10)
+
+    assert "Index" in log.plan
+    for wasteful in ("Seq Scan", "Bitmap", *(() if late else ("Sort",))):
+        assert wasteful not in log.plan
 
 
 def test_many_rows_of_one_straggler_are_paged_in_order(two: list[Session]) -> None:
