@@ -239,8 +239,12 @@ _SQLITE_NEWEST = f"""
     SELECT p.id FROM {CHECKPOINT_TABLE} AS p WHERE {{where}} ORDER BY p.previous DESC LIMIT 1)
 """
 
-# The state of one message: two index lookups for each relay.
+# The state of one message: three index lookups for each relay. One that was parked and published
+# after all counts as published.
 _STATE = f"""
+coalesce((
+    SELECT p.state FROM {PARKED_TABLE} AS p
+    WHERE p.relay = %s AND p.position = {{position}} AND p.state <> 'published'),
 CASE WHEN NOT coalesce((
         SELECT {{covers}} FROM {CHECKPOINT_TABLE} AS c
         WHERE c.relay = %s AND c.lane = {{lane}} ORDER BY c.previous DESC LIMIT 1), false)
@@ -249,7 +253,7 @@ CASE WHEN NOT coalesce((
         SELECT {{skips}} FROM {CHECKPOINT_TABLE} AS c
         WHERE c.relay = %s AND c.lane = {{lane}} AND c.previous = 0), false)
      THEN 'skipped'
-     ELSE 'published' END
+     ELSE 'published' END)
 """
 
 # The names of all relays that ever published, by hopping from one to the next on the index of the
@@ -302,9 +306,9 @@ _FOUND = "p.relay = search.relay AND p.lane = %(lane)s AND p.previous = search.h
 
 
 def state(vendor: str, *, lane: str, transaction_id: str, position: str) -> str:
-    """Return the expression for a message's state; it takes the relay's name twice."""
+    """Return the expression for a message's state; it takes the relay's name three times."""
     columns = {"transaction_id": transaction_id, "position": position}
-    return _STATE.format(lane=lane, **_conditions(vendor, columns))
+    return _STATE.format(lane=lane, position=position, **_conditions(vendor, columns))
 
 
 def cursors(vendor: str) -> str:

@@ -1,10 +1,11 @@
 """What has become of a message: derived from the checkpoints, stored nowhere.
 
     pending ──▶ published
+       ╰──────▶ parked, waiting, dead ──▶ published, discarded
     skipped
 
 A relay's cursor, its newest checkpoint in the lane, decides: a message that it covers is
-published, unless the relay started from "now" and the message was there before.
+published, unless the relay started from "now" and the message was there before, or has parked it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +21,8 @@ from outbox.fields import TransactionIdField
 from outbox.models import Message
 from relay import sql
 from relay.conf import relay_settings
-from relay.models import Checkpoint
+from relay.models import Checkpoint, Parked
+from relay.parked import ParkedState
 from relay.snapshots import Snapshot, parse
 
 
@@ -28,6 +30,14 @@ class State(TextChoices):
     PENDING = "pending", _("pending")
     PUBLISHED = "published", _("published")
     SKIPPED = "skipped", _("before its start")
+    PARKED = ParkedState.PARKED.value, ParkedState.PARKED.label
+    WAITING = ParkedState.WAITING.value, ParkedState.WAITING.label
+    DEAD = ParkedState.DEAD.value, ParkedState.DEAD.label
+    DISCARDED = ParkedState.DISCARDED.value, ParkedState.DISCARDED.label
+
+
+OUT_OF_THE_FLOW = (State.PARKED, State.WAITING, State.DEAD, State.DISCARDED)
+"""States that a parked message has, which the cursor has passed."""
 
 
 def cursors(using: str) -> list[Checkpoint]:
@@ -66,7 +76,7 @@ class StateOf(Func):
     ) -> tuple[str, tuple[str, ...]]:
         columns = [compiler.compile(source)[0] for source in self.get_source_expressions()]
         names = dict(zip(("lane", "transaction_id", "position"), columns, strict=True))
-        return sql.state(connection.vendor, **names), (self.relay, self.relay)
+        return sql.state(connection.vendor, **names), (self.relay,) * 3
 
     def as_sqlite(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, tuple[str, ...]]:
         return self.as_postgresql(compiler, connection)
@@ -75,6 +85,15 @@ class StateOf(Func):
 def is_pending(relay: str) -> Q:
     """Return the condition that a relay has yet to publish a message; no index finds it."""
     return Q(Exact(StateOf(relay), State.PENDING.value))
+
+
+def out_of_the_flow(
+    queryset: QuerySet[Message], relay: str, state: State, limit: int
+) -> QuerySet[Message]:
+    """Return the messages that a relay has parked and are in a state, the newest of them."""
+    rows = Parked.objects.using(queryset.db).filter(relay=relay, state=state.value)
+    newest = rows.order_by("-position").values_list("position", flat=True)[:limit]
+    return queryset.filter(pk__in=list(newest))
 
 
 def few_pending(

@@ -41,7 +41,7 @@ class KeysetChangeList(ChangeList):
         # What Django's templates ask for; equal counts keep "n results" out of the search form.
         self.result_count = self.full_result_count = len(self.page.rows)
         self.show_full_result_count = False
-        self.show_admin_actions = False
+        self.show_admin_actions = bool(self.model_admin.actions)
         self.can_show_all = True
         self.multi_page = False
         self.paginator = self.model_admin.get_paginator(request, self.queryset, self.list_per_page)
@@ -74,7 +74,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     sortable_by = ()
-    actions = None
+    actions: Sequence[Any] | None = None
     list_defer: ClassVar[Sequence[str]] = ()
 
     class Media:

@@ -36,6 +36,7 @@ class ConfirmWindow:
         self._limit = limit
         self._hold = hold
         self._suspects: deque[int] = deque()
+        self._alone = False
         self._next_tag = first_tag
         self._in_flight: dict[int, int] = {}  # tag -> index, in the order of sending
         self._fresh = 0
@@ -73,8 +74,11 @@ class ConfirmWindow:
         return self._page[index]
 
     def _next_index(self) -> int | None:
-        if self._suspects:
-            return None if self._in_flight else self._suspects.popleft()
+        if self._alone and self._in_flight:
+            return None
+        self._alone = bool(self._suspects)
+        if self._alone:
+            return self._suspects.popleft()
         if len(self._in_flight) >= self._limit:
             return None
         return self._ready.popleft() if self._ready else self._next_fresh()
@@ -124,6 +128,7 @@ class ConfirmWindow:
             self._refuse(suspects[0], Outcome(Status.REFUSED, reason))
         else:
             self._suspects.extend(suspects)
+            self._alone = True
 
     def outcomes(self, reason: str = "") -> list[Outcome]:
         """Return one outcome for each message; those without one are unknown, for `reason`."""

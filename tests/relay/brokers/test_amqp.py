@@ -130,6 +130,33 @@ def test_a_queue_that_rejects_is_a_nack(broker_url: str) -> None:
         full.delete()
 
 
+def test_a_message_that_the_broker_closes_the_channel_over_is_refused(
+    rabbit_node: RabbitNode,
+) -> None:
+    """Larger than max_message_size: it alone is at fault, all others of its page arrive."""
+    queue = Queue(rabbit_node.url)
+    queue.declare()
+    rabbit_node.ctl("eval", "application:set_env(rabbit, max_message_size, 1000).")
+    broker = queue.broker()
+    try:
+        messages = [*page(20), *page(1, size=2000, key="k"), *page(2, key="k"), *page(20)]
+        outcomes = broker.publish(messages)
+
+        assert [outcome.status for outcome in outcomes[20:23]] == [
+            Status.REFUSED,
+            Status.HELD,
+            Status.HELD,
+        ]
+        assert "larger than configured max size" in outcomes[20].reason
+        assert set(outcomes[:20] + outcomes[23:]) == {CONFIRMED}
+        others = {each.id for each in messages[:20] + messages[23:]}
+        assert set(queue.ids()) == others
+    finally:
+        rabbit_node.ctl("eval", "application:unset_env(rabbit, max_message_size).")
+        broker.close()
+        queue.delete()
+
+
 def test_a_deleted_exchange_is_declared_again(broker: AMQPBroker, queue: Queue) -> None:
     """The broker closes the channel for a missing exchange: unknown, then as new."""
     broker.publish(page(1))
