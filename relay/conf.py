@@ -26,7 +26,7 @@ class RelaySettings:
     BACKEND: dotted path of a Broker class.
     URL: where the broker is; credentials in it are never logged.
     OPTIONS: options of that class.
-    START: where a relay without a checkpoint begins, "beginning" of what the log holds or "now".
+    START: where a relay without any checkpoint begins, "beginning" of what the log holds or "now".
     PAGE_SIZE: messages published between two checkpoints; 0 leaves it to the broker.
     PAGE_BYTES: most bytes of data in a page; a message that is larger makes a page of its own.
     POLL_INTERVAL: longest pause, in seconds, between two looks at an idle log.

@@ -18,6 +18,9 @@ class Checkpoint(models.Model):
     The newest row of (relay, lane) is the cursor. `previous` is the id of the row before it, 0
     for the first; as it is unique per lane, two processes can never both extend the chain.
 
+    The first row of all lanes is the relay's start: what is visible in its floor is left behind in
+    every lane.
+
     A page belongs to a window: what is visible in `ceiling` and not in `floor`. All of it up to
     `position` is published, and when `complete` the whole window is.
     """
@@ -54,6 +57,11 @@ class Checkpoint(models.Model):
         default_permissions = ("view",)
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["relay", "lane", "previous"], name="relay_chain"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["relay", "id"], condition=models.Q(previous=0), name="relay_start"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -36,14 +36,14 @@ def publications(message: Message, relays: list[str]) -> list[Publication]:
         "position": message.position,
     }
     covering = sql.covering(connections[using].vendor)
-    found = {
-        checkpoint.relay: _publication(message, checkpoint)
-        for checkpoint in Checkpoint.objects.using(using).raw(covering, parameters)
-    }
+    found: dict[str, Publication] = {}
+    for checkpoint in Checkpoint.objects.using(using).raw(covering, parameters):
+        publication = _publication(message, checkpoint)
+        if publication.state == State.SKIPPED or checkpoint.relay not in found:
+            found[checkpoint.relay] = publication
     for row in Parked.objects.using(using).filter(position=message.position):
-        passed = found.get(row.relay)
-        checkpoint = passed.checkpoint if passed else None
-        found[row.relay] = Publication(row.relay, State(row.state), checkpoint, row)
+        page = found[row.relay].checkpoint if row.relay in found else None
+        found[row.relay] = Publication(row.relay, State(row.state), page, row)
     names = dict.fromkeys([*relays, *found])
     return [found.get(name, Publication(name, State.PENDING)) for name in names]
 

@@ -5,7 +5,8 @@
     skipped
 
 A relay's cursor, its newest checkpoint in the lane, decides: a message that it covers is
-published, unless the relay started from "now" and the message was there before, or has parked it.
+published, unless the relay started from "now" and the message was there before: the relay's
+first checkpoint, whatever its lane, says so for all lanes. Or unless the relay has parked it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from django.db import connections
-from django.db.models import CharField, F, Func, Q, QuerySet, TextChoices, Value
+from django.db.models import CharField, F, Func, Max, Q, QuerySet, TextChoices, Value
 from django.db.models.lookups import Exact
 from django.utils.translation import gettext_lazy as _
 
@@ -23,7 +24,7 @@ from relay import sql
 from relay.conf import relay_settings
 from relay.models import Checkpoint, Parked
 from relay.parked import ParkedState
-from relay.snapshots import Snapshot, parse
+from relay.snapshots import EMPTY, Snapshot, parse
 
 
 class State(TextChoices):
@@ -105,9 +106,10 @@ def few_pending(
     published ones: each part is one range of one index, in the order of that index, and stops at
     the limit. Asked for everything at once, the planner may prefer to walk the whole table.
     """
-    parts = _unread(queryset, [cursor.lane for cursor in found])
+    started = _start(found, queryset.db)
+    parts = [] if started else _unread(queryset, [cursor.lane for cursor in found])
     sees_snapshots = connections[queryset.db].vendor == "postgresql"
-    for cursor in found:
+    for cursor in [*found, *(_yet_to_read(queryset, found, started) if started else ())]:
         lane = queryset.filter(lane=cursor.lane)
         if sees_snapshots:
             parts += _behind(lane, cursor)
@@ -145,6 +147,37 @@ def _behind(lane: QuerySet[Message], cursor: Checkpoint) -> list[QuerySet[Messag
         landed = Q(transaction_id__in=_ids(floor), position__gt=cursor.position)
         parts += [lane.filter(landed)] if floor.in_flight else []
     return parts
+
+
+def _start(found: Sequence[Checkpoint], using: str) -> Checkpoint | None:
+    """Return the first checkpoint of a relay, given its cursors, if it started from "now"."""
+    if not found:
+        return None
+    chains = Checkpoint.objects.using(using).filter(relay=found[0].relay, previous=0)
+    first = chains.order_by("pk").first()
+    return None if first is None or _from_the_beginning(first) else first
+
+
+def _from_the_beginning(first: Checkpoint) -> bool:
+    return first.floor == EMPTY or (first.floor == "" and first.window_start == 0)
+
+
+def _yet_to_read(
+    queryset: QuerySet[Message], found: Sequence[Checkpoint], start: Checkpoint
+) -> list[Checkpoint]:
+    """Return cursors of the lanes without one, as if they had come as far as the start."""
+    highest = queryset.aggregate(highest=Max("lane"))["highest"]
+    lanes = set(range(0 if highest is None else highest + 1)) - {each.lane for each in found}
+    return [
+        Checkpoint(
+            lane=lane,
+            floor=start.floor,
+            ceiling=start.floor,
+            position=start.window_start,
+            complete=True,
+        )
+        for lane in sorted(lanes)
+    ]
 
 
 def _unread(queryset: QuerySet[Message], read: list[int]) -> list[QuerySet[Message]]:

@@ -75,7 +75,11 @@ class Log(ABC):
 
     @abstractmethod
     def lanes_with_work(self, lanes: int) -> list[int]:
-        """Return the lanes, of 0 … lanes - 1, that hold messages to publish. One statement."""
+        """Return the lanes that hold messages to publish. One statement.
+
+        All of 0 … lanes - 1 are looked at, and those beyond in which there are rows. A relay that
+        has yet to start from "now" gets lane 0, to write that start down.
+        """
 
     @abstractmethod
     def acquire(self, lane: int) -> int | None:

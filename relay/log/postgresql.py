@@ -81,7 +81,7 @@ class PostgreSQLLog(Log):
     def _window(self, lane: int, sequence: int) -> dict[str, Any]:
         """Return the window to read: the cursor's own while it is incomplete, else the next."""
         [row] = self._query(sql.PG_CURSOR, {"relay": self.relay, "lane": lane})
-        now, system_identifier, parked, retries, previous, *cursor = row
+        now, system_identifier, parked, retries, previous, floor, *cursor = row
         window: dict[str, Any] = {
             "lane": lane,
             "previous": previous or 0,
@@ -90,16 +90,16 @@ class PostgreSQLLog(Log):
             "parked": parked,
             "retries": retries,
         }
-        if previous is None:
+        if floor is None:
             return window | self._first_window(now)
-        (floor, ceiling, position, complete, newest_sequence) = cursor[:5]
-        (window_start, next_start, window_count, written_in, lowest) = cursor[5:]
+        (ceiling, position, complete, newest_sequence) = cursor[:4]
+        (window_start, next_start, window_count, written_in, lowest) = cursor[4:]
         if written_in != system_identifier:
             raise MovedDatabase(
-                f"Relay {self.relay!r}, lane {lane}: checkpoint {previous} was written in database "
-                f"cluster {written_in}, this is cluster {system_identifier}. The log was restored "
-                "or moved, and its transaction ids mean nothing here. Nothing is published until "
-                "the cursor is rebased."
+                f"Relay {self.relay!r}, lane {lane}: checkpoint {previous or 'of its start'} was "
+                f"written in database cluster {written_in}, this is cluster {system_identifier}. "
+                "The log was restored or moved, and its transaction ids mean nothing here. "
+                "Nothing is published until the cursor is rebased."
             )
         if not complete:
             return window | {

@@ -17,10 +17,8 @@ from relay.log.base import Fetched, Log, Page
 class SQLiteLog(Log):
     """A window is everything above the cursor; the unique chain is the only fence there is."""
 
-    _first: int | None = None
-
     def lanes_with_work(self, lanes: int) -> list[int]:
-        parameters = {"relay": self.relay, "lanes": lanes, "nothing_yet": self._nothing_yet()}
+        parameters = {"relay": self.relay, "from_beginning": self.start == "beginning"}
         return sorted(row[0] for row in self._query(sql.SQLITE_LANES, parameters))
 
     def acquire(self, lane: int) -> int | None:
@@ -28,20 +26,22 @@ class SQLiteLog(Log):
 
     def read(self, lane: int, size: int, sequence: int) -> Page:
         where = {"relay": self.relay, "lane": lane}
-        cursor = self._query(sql.SQLITE_CURSOR, where)
-        previous, last = cursor[0] if cursor else (0, self._nothing_yet())
+        [(previous, last, highest)] = self._query(sql.SQLITE_CURSOR, where)
         [(parked, retries)] = self._query(sql.SQLITE_PARKED, where)
+        starts = last is None
+        if starts:
+            last = 0 if self.start == "beginning" else highest
         parameters = {"lane": lane, "after": last, "size": size, "bytes": self.page_bytes}
         rows = self._query(sql.SQLITE_PAGE, parameters)
         return Page(
             lane=lane,
-            previous=previous,
+            previous=previous or 0,
             messages=[_envelope(row) for row in rows],
             positions=[row[0] for row in rows],
             complete=not (rows and rows[-1][-1]),
             floor="",
             ceiling="",
-            window_start=0,
+            window_start=last,
             next_start=0,
             sequence=sequence,
             window_count=0,
@@ -49,6 +49,7 @@ class SQLiteLog(Log):
             last_position=last,
             parked=bool(parked),
             retries=bool(retries),
+            due=starts and self.start == "now",
         )
 
     def fetch(self, positions: Sequence[int]) -> Fetched:
@@ -59,14 +60,6 @@ class SQLiteLog(Log):
         }
         rows = self._query(sql.SQLITE_FETCH, parameters)
         return Fetched({row[0]: _envelope(row) for row in rows}, bool(rows and rows[-1][-1]))
-
-    def _nothing_yet(self) -> int:
-        """Return the position after which a lane without a checkpoint starts."""
-        if self.start == "beginning":
-            return 0
-        if self._first is None:
-            self._first = self._query(sql.SQLITE_SEQUENCE, {})[0][0]
-        return self._first
 
     def _query(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         with connections[self.using].cursor() as cursor:

@@ -20,7 +20,6 @@ from relay.parked import OPEN, TRANSITIONS, ParkedState, Verb
 from relay.parking import Parking, discard, requeue
 from relay.policy import Patience
 from relay.transfer import Transferred, transfer
-from tests.sessions import sessions
 from tests.support import Counted, RecordingBroker
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.sqlite]
@@ -380,26 +379,6 @@ def test_the_table_of_transitions_is_complete() -> None:
     assert set(TRANSITIONS) == set(Verb)
     assert sources == set(OPEN)
     assert targets | {ParkedState.WAITING} == set(ParkedState)
-
-
-def test_a_person_and_the_relay_do_not_get_in_each_others_way(line: Line) -> None:
-    """Discarded while it is being published: the relay was first, and what it did stands."""
-    if connection.vendor != "postgresql":
-        pytest.skip("SQLite has one writer at a time")
-    park(line, 1)
-    line.broker.refuse.clear()
-    make_due()
-    with sessions(1) as [other]:
-        done = []
-
-        def discard_meanwhile() -> None:
-            done.append(other.start(lambda: discard(Parked.objects.all(), by="somebody")))
-
-        line.broker.before_confirming = discard_meanwhile
-        line.step()
-        assert done[0].result(10) == 0
-
-    assert by_state() == {"published": [1]}
 
 
 def test_a_stranger_page_size_keeps_every_key_in_order(line: Line) -> None:

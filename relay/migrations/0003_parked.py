@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("django_relay", "0001_initial"),
+        ("django_relay", "0002_start"),
     ]
 
     operations = [
