@@ -1,6 +1,7 @@
 """Parked messages that a person and the relay reach for at the same moment."""
 
 import pytest
+from django.test import override_settings
 
 from relay.models import Parked
 from relay.parking import discard
@@ -10,6 +11,7 @@ from tests.sessions import sessions
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@override_settings(OUTBOX={"LANES": 1})
 def test_a_person_and_the_relay_do_not_get_in_each_others_way() -> None:
     """Discarded while it is being published: the relay was first, and what it did stands."""
     line = Line()
