@@ -239,6 +239,22 @@ _SQLITE_SKIPS = "({position} <= c.window_start)"
 _PG_LEFT_BEHIND = "pg_visible_in_snapshot({transaction_id}, (SELECT floor FROM ({start}) AS start))"
 _SQLITE_LEFT_BEHIND = "({position} <= (SELECT window_start FROM ({start}) AS start))"
 
+# The lowest position of those transactions that had an id and were not seen when a relay started.
+# Lanes and ids are given one by one, so that the planner knows how few they are.
+PG_EARLIEST = f"""
+SELECT min(early.position) FROM unnest(%(lanes)s::smallint[]) AS lanes (lane)
+CROSS JOIN LATERAL (
+    (SELECT m.position FROM {MESSAGE} AS m
+     WHERE m.lane = lanes.lane AND m.transaction_id BETWEEN %(first)s::xid8 AND %(last)s::xid8
+     ORDER BY m.transaction_id OFFSET 0)
+    UNION ALL
+    SELECT m.position FROM unnest(%(in_flight)s::xid8[]) AS flying (xid)
+    CROSS JOIN LATERAL (
+        SELECT m.position FROM {MESSAGE} AS m
+        WHERE m.lane = lanes.lane AND m.transaction_id BETWEEN flying.xid AND flying.xid
+        ORDER BY m.transaction_id, m.position LIMIT 1) AS m) AS early
+"""
+
 # How to join the first checkpoint in some order, as c, of those that fulfil a condition on p. With
 # LATERAL the planner has no choice but one index lookup for each row; SQLite has neither.
 _PG_ONE = f"""
