@@ -6,7 +6,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from outbox.fields import SnapshotField
+from outbox.fields import CurrentTransactionId, SnapshotField, TransactionIdField
 from outbox.registry import MAX_NAME
 from outbox.wire import MAX_ATTRIBUTE
 from relay.parked import OPEN, ParkedState
@@ -43,7 +43,15 @@ class Checkpoint(models.Model):
     next_start = models.BigIntegerField(
         _("next start"), help_text=_("The same for the window after this one.")
     )
+    window_previous = models.BigIntegerField(
+        _("previous of window"),
+        default=0,
+        help_text=_("The checkpoint before the first one of this window."),
+    )
     window_count = models.BigIntegerField(_("messages in window"))
+    transaction_id = TransactionIdField(
+        _("transaction id"), db_default=CurrentTransactionId(), editable=False
+    )
     system_identifier = models.BigIntegerField(_("system identifier"))
     first_position = models.BigIntegerField(_("first position"))
     count = models.IntegerField(_("messages"))

@@ -26,7 +26,7 @@ _START = f"""
 """
 _MY_START = _START.format(relay="%(relay)s")
 
-# Past this many messages in a window, finding where the next one starts is cheaper than
+# Past this many messages in a window, looking up where the next one starts is cheaper than
 # scanning this one again.
 LARGE_WINDOW = 10_000
 
@@ -41,6 +41,7 @@ CHECKPOINT_COLUMNS = (
     "sequence",
     "window_start",
     "next_start",
+    "window_previous",
     "window_count",
     "system_identifier",
     "first_position",
@@ -50,7 +51,7 @@ CHECKPOINT_COLUMNS = (
     "created",
 )
 
-# The only row that a relay writes for a page.
+# The only row that a relay writes for a page; its transaction id is the column's default.
 CHECKPOINT = (
     f"INSERT INTO {CHECKPOINT_TABLE} ({', '.join(CHECKPOINT_COLUMNS)}) "
     f"VALUES ({', '.join(['%s'] * len(CHECKPOINT_COLUMNS))})"
@@ -115,34 +116,42 @@ SELECT pg_try_advisory_xact_lock(%(relay_key)s, %(lane)s),
        set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)
 """
 
-# The cursor and, in the same snapshot, the ceiling of a new window and where its rows start. A
-# lane without a chain goes on where the relay has started, as if it had come that far.
+# The cursor and, in the same snapshot, the ceiling of a new window and, after a large one, a
+# bound from below for its new rows, by what is said in PostgreSQLLog of the checkpoint that opened
+# the large one. A lane without a chain goes on where the relay has started, as if it had come that
+# far with that very checkpoint.
 # OFFSET 0 is a fence: to look for the minimum along the positions would be to read all history.
 PG_CURSOR = f"""
 SELECT pg_current_snapshot()::text,
        (SELECT system_identifier FROM pg_control_system()),
        {_PARKED}, {_RETRIES.format(lane="%(lane)s", now=_PG_NOW)},
        own.id, c.floor::text, c.ceiling::text, c.position, c.complete, c.sequence,
-       c.window_start, c.next_start, c.window_count, c.system_identifier,
-       CASE WHEN c.complete AND c.window_count > {LARGE_WINDOW} THEN (
-           SELECT min(landed.position) FROM (
-               SELECT m.position FROM {MESSAGE} AS m
-               WHERE m.lane = %(lane)s AND m.transaction_id >= pg_snapshot_xmax(c.ceiling)
-               ORDER BY m.transaction_id OFFSET 0) AS landed) END
+       c.window_start, c.next_start, c.window_previous, c.window_count, c.system_identifier,
+       (SELECT least(opened.sequence, (
+               SELECT min(landed.position) - 1 FROM (
+                   SELECT m.position FROM {MESSAGE} AS m
+                   WHERE m.lane = %(lane)s AND m.transaction_id
+                       BETWEEN pg_snapshot_xmax(c.ceiling) AND opened.transaction_id
+                   ORDER BY m.transaction_id OFFSET 0) AS landed))
+        FROM (SELECT o.sequence, o.transaction_id FROM {CHECKPOINT_TABLE} AS o
+              WHERE o.relay = %(relay)s AND o.lane = c.lane AND o.previous = c.window_previous
+                AND c.complete AND c.window_count > %(large)s) AS opened)
 FROM (SELECT) AS one
 LEFT JOIN LATERAL ({_NEWEST.format(lane="%(lane)s")}) AS own ON true
 LEFT JOIN LATERAL (SELECT * FROM ({_MY_START}) AS start WHERE own.id IS NULL) AS start ON true
 CROSS JOIN LATERAL (
-    SELECT coalesce(own.floor, start.floor) AS floor,
+    SELECT coalesce(own.lane, start.lane) AS lane,
+           coalesce(own.floor, start.floor) AS floor,
            coalesce(own.ceiling, start.floor) AS ceiling,
            coalesce(own.position, 0) AS position,
            coalesce(own.complete, true) AS complete,
            coalesce(own.sequence, start.sequence) AS sequence,
            coalesce(own.window_start, 0) AS window_start,
            coalesce(own.next_start, 0) AS next_start,
+           coalesce(own.window_previous, 0) AS window_previous,
            -- Counted as large, unless it is all there is, so that the lane's start is looked up.
            coalesce(own.window_count, CASE WHEN start.floor::text <> '{EMPTY}'
-                                           THEN {LARGE_WINDOW} + 1 ELSE 0 END) AS window_count,
+                                           THEN %(large)s + 1 ELSE 0 END) AS window_count,
            coalesce(own.system_identifier, start.system_identifier) AS system_identifier
     ) AS c
 """
@@ -267,6 +276,22 @@ _SQLITE_SKIPS = "({position} <= c.window_start)"
 # for a whole statement.
 _PG_LEFT_BEHIND = "pg_visible_in_snapshot({transaction_id}, (SELECT floor FROM ({start}) AS start))"
 _SQLITE_LEFT_BEHIND = "({position} <= (SELECT window_start FROM ({start}) AS start))"
+
+# The lowest position of those transactions that had an id and were not seen when a relay started.
+# Lanes and ids are given one by one, so that the planner knows how few they are.
+PG_EARLIEST = f"""
+SELECT min(early.position) FROM unnest(%(lanes)s::smallint[]) AS lanes (lane)
+CROSS JOIN LATERAL (
+    (SELECT m.position FROM {MESSAGE} AS m
+     WHERE m.lane = lanes.lane AND m.transaction_id BETWEEN %(first)s::xid8 AND %(last)s::xid8
+     ORDER BY m.transaction_id OFFSET 0)
+    UNION ALL
+    SELECT m.position FROM unnest(%(in_flight)s::xid8[]) AS flying (xid)
+    CROSS JOIN LATERAL (
+        SELECT m.position FROM {MESSAGE} AS m
+        WHERE m.lane = lanes.lane AND m.transaction_id BETWEEN flying.xid AND flying.xid
+        ORDER BY m.transaction_id, m.position LIMIT 1) AS m) AS early
+"""
 
 # How to join the first checkpoint in some order, as c, of those that fulfil a condition on p. With
 # LATERAL the planner has no choice but one index lookup for each row; SQLite has neither.

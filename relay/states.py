@@ -14,7 +14,16 @@ from itertools import pairwise
 from typing import Any
 
 from django.db import connections
-from django.db.models import CharField, F, Func, Max, Q, QuerySet, TextChoices, Value
+from django.db.models import (
+    CharField,
+    F,
+    Func,
+    Max,
+    Q,
+    QuerySet,
+    TextChoices,
+    Value,
+)
 from django.db.models.lookups import Exact
 from django.utils.translation import gettext_lazy as _
 
@@ -109,7 +118,7 @@ def few_pending(
     started = _start(found, queryset.db)
     parts = [] if started else _unread(queryset, [cursor.lane for cursor in found])
     sees_snapshots = connections[queryset.db].vendor == "postgresql"
-    for cursor in [*found, *(_yet_to_read(queryset, found, started) if started else ())]:
+    for cursor in [*found, *(_yet_to_read(found, started, queryset.db) if started else ())]:
         lane = queryset.filter(lane=cursor.lane)
         if sees_snapshots:
             parts += _behind(lane, cursor)
@@ -123,13 +132,17 @@ def published(
 ) -> QuerySet[Message]:
     """Return the messages that a relay has published; `found` are the relay's cursors.
 
-    They are dense up to the highest position that a cursor can have published, so a walk by
-    position from there finds them at once, however much is pending above.
+    They are dense between the bounds of what it can have published, so a walk by position finds
+    them at once, however much is pending above or was there before the relay started.
     """
     # Rows that a floor sees were there before `sequence` was read; those of the cursor's own
     # window are published in the order of their positions, up to its own.
     highest = max((max(cursor.position, cursor.sequence) for cursor in found), default=0)
-    return queryset.filter(Exact(StateOf(relay), State.PUBLISHED.value), position__lte=highest)
+    start = _start(found, queryset.db)
+    lowest = 0 if start is None else _lowest(start, queryset.db)
+    return queryset.filter(
+        Exact(StateOf(relay), State.PUBLISHED.value), position__range=(lowest, highest)
+    )
 
 
 def _behind(lane: QuerySet[Message], cursor: Checkpoint) -> list[QuerySet[Message]]:
@@ -162,12 +175,38 @@ def _from_the_beginning(first: Checkpoint) -> bool:
     return first.floor == EMPTY or (first.floor == "" and first.window_start == 0)
 
 
-def _yet_to_read(
-    queryset: QuerySet[Message], found: Sequence[Checkpoint], start: Checkpoint
-) -> list[Checkpoint]:
+def _lowest(start: Checkpoint, using: str) -> int:
+    """Return a position that nothing stands below of what was not there at a relay's start.
+
+    Ids above the start's own have positions above its `sequence` (see PostgreSQLLog). The others
+    that its floor had not seen are few, and looked up.
+    """
+    connection = connections[using]
+    if connection.vendor != "postgresql":
+        return start.window_start + 1
+    floor = parse(start.floor)
+    parameters: dict[str, Any] = {
+        "lanes": _lanes(using),
+        "first": str(floor.xmax),
+        "last": str(start.transaction_id),
+        "in_flight": [str(xid) for xid in sorted(floor.in_flight)],
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(sql.PG_EARLIEST, parameters)
+        [(earliest,)] = cursor.fetchall()
+    above = start.sequence + 1
+    return above if earliest is None else min(above, earliest)
+
+
+def _lanes(using: str) -> list[int]:
+    """Return the lanes in which there may be messages."""
+    highest = Message.objects.using(using).aggregate(highest=Max("lane"))["highest"]
+    return list(range(0 if highest is None else highest + 1))
+
+
+def _yet_to_read(found: Sequence[Checkpoint], start: Checkpoint, using: str) -> list[Checkpoint]:
     """Return cursors of the lanes without one, as if they had come as far as the start."""
-    highest = queryset.aggregate(highest=Max("lane"))["highest"]
-    lanes = set(range(0 if highest is None else highest + 1)) - {each.lane for each in found}
+    read = {cursor.lane for cursor in found}
     return [
         Checkpoint(
             lane=lane,
@@ -176,7 +215,8 @@ def _yet_to_read(
             position=start.window_start,
             complete=True,
         )
-        for lane in sorted(lanes)
+        for lane in _lanes(using)
+        if lane not in read
     ]
 
 

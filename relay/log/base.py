@@ -24,9 +24,10 @@ class Page:
     """Consecutive messages of one lane, and the window that they belong to.
 
     `complete` tells that the window ends with this page. `window_start` and `next_start` bound
-    from below where new transactions' rows stand, in this window and in the next. `due` tells
-    that the page wants a checkpoint even if it is empty. `parked` tells that the relay has parked
-    messages, so that keys may have to wait; `retries` that some of the lane are due.
+    from below where new transactions' rows stand, in this window and in the next;
+    `window_previous` is the checkpoint before the window. `due` tells that the page wants a
+    checkpoint even if it is empty. `parked` tells that the relay has parked messages, so that keys
+    may have to wait; `retries` that some of the lane are due.
     """
 
     lane: int
@@ -39,6 +40,7 @@ class Page:
     window_start: int
     next_start: int
     sequence: int
+    window_previous: int
     window_count: int
     system_identifier: int
     last_position: int
@@ -120,6 +122,7 @@ class Log(ABC):
             "sequence": page.sequence,
             "window_start": page.window_start,
             "next_start": page.next_start,
+            "window_previous": page.window_previous,
             "window_count": page.window_count + count,
             "system_identifier": page.system_identifier,
             "first_position": page.positions[0] if count else page.last_position,

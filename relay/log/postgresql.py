@@ -12,12 +12,18 @@ positions above the value read. A snapshot taken after that checkpoint committed
 So the new transactions of the window above such a snapshot stand above `sequence`. (It is not
 enough to read the sequence before the snapshot: xmax is one above the highest *finished* id, so
 ids from xmax on may have been at work for long.)
+
+That value was read before the window below, whose rows are then walked over once more. After a
+large window there is a better one, from the checkpoint that opened it: new transactions with ids
+above its x stand above its `sequence`. Those from the floor's xmax to x were given out before the
+first page was checkpointed, so they are few, and where they stand is looked up. (No checkpoint
+would be wrong for this, only farther off.)
 """
 
 import json
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import OperationalError, connections
 
@@ -27,11 +33,11 @@ from relay.exceptions import MovedDatabase
 from relay.log.base import Fetched, Log, Page
 from relay.snapshots import EMPTY, stragglers
 
-MAX_POSITION = 2**63 - 1
-
 
 class PostgreSQLLog(Log):
     """Needs READ COMMITTED: each statement of a page must have a snapshot of its own."""
+
+    large_window: ClassVar[int] = sql.LARGE_WINDOW
 
     def lanes_with_work(self, lanes: int) -> list[int]:
         parameters = {
@@ -80,11 +86,13 @@ class PostgreSQLLog(Log):
 
     def _window(self, lane: int, sequence: int) -> dict[str, Any]:
         """Return the window to read: the cursor's own while it is incomplete, else the next."""
-        [row] = self._query(sql.PG_CURSOR, {"relay": self.relay, "lane": lane})
+        parameters = {"relay": self.relay, "lane": lane, "large": self.large_window}
+        [row] = self._query(sql.PG_CURSOR, parameters)
         now, system_identifier, parked, retries, previous, floor, *cursor = row
         window: dict[str, Any] = {
             "lane": lane,
             "previous": previous or 0,
+            "window_previous": previous or 0,
             "sequence": sequence,
             "system_identifier": system_identifier,
             "parked": parked,
@@ -93,7 +101,7 @@ class PostgreSQLLog(Log):
         if floor is None:
             return window | self._first_window(now)
         (ceiling, position, complete, newest_sequence) = cursor[:4]
-        (window_start, next_start, window_count, written_in, lowest) = cursor[4:]
+        (window_start, next_start, window_previous, window_count, written_in, bound) = cursor[4:]
         if written_in != system_identifier:
             raise MovedDatabase(
                 f"Relay {self.relay!r}, lane {lane}: checkpoint {previous or 'of its start'} was "
@@ -107,16 +115,15 @@ class PostgreSQLLog(Log):
                 "ceiling": ceiling,
                 "window_start": window_start,
                 "next_start": next_start,
+                "window_previous": window_previous,
                 "window_count": window_count,
                 "last_position": position,
                 "due": True,
             }
-        if window_count > sql.LARGE_WINDOW:
-            next_start = MAX_POSITION if lowest is None else lowest - 1
         return window | {
             "floor": ceiling,
             "ceiling": now,
-            "window_start": next_start,
+            "window_start": max(next_start, bound or 0),
             "next_start": newest_sequence,
             "window_count": 0,
             "last_position": 0,
@@ -134,7 +141,7 @@ class PostgreSQLLog(Log):
         }
         if self.start == "now":
             # Empty, and counted as large, so that the next window looks for its own start.
-            window |= {"floor": now, "window_count": sql.LARGE_WINDOW + 1, "due": True}
+            window |= {"floor": now, "window_count": self.large_window + 1, "due": True}
         return window
 
     def _query(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:

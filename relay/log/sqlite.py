@@ -44,6 +44,7 @@ class SQLiteLog(Log):
             window_start=last,
             next_start=0,
             sequence=sequence,
+            window_previous=previous or 0,
             window_count=0,
             system_identifier=0,
             last_position=last,

@@ -58,11 +58,16 @@ class LogMachine(RuleBasedStateMachine):
 
     # --- Writers -----------------------------------------------------------------------------
 
-    @rule(key=KEY, count=st.integers(1, 4))
-    def emit(self, key: str, count: int) -> None:
-        if not self._is_locked(key):
-            with transaction.atomic():
-                self.committed[key] += [self._emit(key) for _ in range(count)]
+    @rule(key=KEY, count=st.integers(1, 4), refused=st.none() | REFUSAL)
+    def emit(self, key: str, count: int, refused: Status | None) -> None:
+        """Commit messages; the broker may refuse the first of them until it is mended."""
+        if self._is_locked(key):
+            return
+        with transaction.atomic():
+            serials = [self._emit(key) for _ in range(count)]
+        self.committed[key] += serials
+        if refused is not None:
+            self.broker.refuse[self.id_of[key, serials[0]]] = refused
 
     @rule(key=KEY)
     def emit_and_roll_back(self, key: str) -> None:
@@ -118,12 +123,6 @@ class LogMachine(RuleBasedStateMachine):
         self.broker.breaks_after = None
 
     # --- What goes wrong, and what people do about it ------------------------------------------
-
-    @rule(key=KEY, status=REFUSAL, data=st.data())
-    def refuse(self, key: str, status: Status, data: st.DataObject) -> None:
-        """The broker will refuse some message of a key until it is mended."""
-        if known := [serial for k, serial in self.id_of if k == key]:
-            self.broker.refuse[self.id_of[key, data.draw(st.sampled_from(known))]] = status
 
     @rule()
     def mend(self) -> None:

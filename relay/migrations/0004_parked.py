@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("django_relay", "0002_start"),
+        ("django_relay", "0003_opening"),
     ]
 
     operations = [
