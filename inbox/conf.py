@@ -28,8 +28,10 @@ class InboxSettings:
 
     URL: the broker to consume from; by default that of the first relay with an AMQP URL.
     EXCHANGE: the topic exchange that queues are bound to.
-    GROUP: the group of handlers that name none; its queue has the same name. By default the
-        service's name, from OUTBOX["SOURCE"].
+    GROUP: the group of handlers that name none. By default the service's name, from
+        OUTBOX["SOURCE"].
+    QUEUE_PREFIX: what the name of a group's queue begins with, before that of the group. Another
+        one for each environment keeps apart those that share a broker.
     PREFETCH: how many messages a consumer holds at once, and the largest batch.
     REDELIVERY_MIN, REDELIVERY_MAX: bounds of the pause before a failed message is tried again.
     RETRY_MAX: longest pause while the broker or the database is away.
@@ -39,6 +41,7 @@ class InboxSettings:
     URL: str = ""
     EXCHANGE: str = "events"
     GROUP: str = ""
+    QUEUE_PREFIX: str = ""
     PREFETCH: int = 100
     REDELIVERY_MIN: float = 1.0
     REDELIVERY_MAX: float = 60.0
@@ -49,11 +52,12 @@ class InboxSettings:
     SSL: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if self.GROUP and not is_group(self.GROUP):
-            raise ConfigurationError(
-                f"INBOX['GROUP'] {self.GROUP!r}: 1 to 100 letters, digits, or any of '_.:-', and "
-                "not amq.*"
-            )
+        for name, value in (("GROUP", self.GROUP), ("QUEUE_PREFIX", self.QUEUE_PREFIX)):
+            if value and not is_group(value):
+                raise ConfigurationError(
+                    f"INBOX[{name!r}] {value!r}: 1 to 100 letters, digits, or any of '_.:-', and "
+                    "not amq.*"
+                )
         if not 1 <= len(self.EXCHANGE.encode()) <= 255:
             raise ConfigurationError("INBOX['EXCHANGE'] must have 1 to 255 bytes")
         if not 1 <= self.PREFETCH <= 10_000:
