@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from amqp.exceptions import AMQPError
-from django.db import InterfaceError, OperationalError, connections
+from django.db import Error, connections
 
 from inbox.conf import InboxSettings
 from inbox.delivery import Result
@@ -19,6 +19,7 @@ from inbox.receiver import Batch
 from inbox.subscription import Incoming, Subscription
 from outbox import amqp
 from outbox.failpoints import hit
+from outbox.outages import is_outage
 from outbox.shutdown import Shutdown
 
 logger = logging.getLogger("inbox")
@@ -79,7 +80,9 @@ class Consumer:
                 except (AMQPError, OSError) as exc:
                     self._unsubscribe()
                     self._away(BROKER, f"{type(exc).__name__}: {exc}", wait=not until_empty)
-                except (OperationalError, InterfaceError) as exc:
+                except Error as exc:
+                    if not is_outage(exc):
+                        raise
                     connections[self._using].close()
                     self._away(DATABASE, str(exc).strip(), wait=not until_empty)
                 if self.progress.away and until_empty:

@@ -26,6 +26,7 @@ from outbox.context import Context, use_context
 from outbox.envelope import Envelope
 from outbox.exceptions import UndecodableMessage
 from outbox.failpoints import hit
+from outbox.outages import is_outage
 from outbox.registry import registry as event_types
 
 logger = logging.getLogger("inbox")
@@ -99,8 +100,8 @@ class Batch:
     def receive(self) -> list[Result]:
         """Process the batch and commit; return what became of each delivery, in order.
 
-        Raises OperationalError or InterfaceError when the database cannot be reached; nothing
-        has happened then.
+        Raises a database error that is an outage when the database is away; nothing has happened
+        then.
         """
         while True:  # each time with another call set aside, so it ends
             try:
@@ -220,7 +221,7 @@ class Batch:
             raise  # a person's wish, not the handler's
         except BaseException as exc:
             alive = transaction_lives(connection)
-            if not alive and (lost(connection) or not self._repeatable):
+            if not alive and (lost(connection, exc) or not self._repeatable):
                 raise OperationalError(
                     f"the transaction was lost while handler {found.name} ran: {_describe(exc)}"
                 ) from exc
@@ -244,9 +245,9 @@ class Batch:
             return
         try:
             connections[self._using].check_constraints()
-        except OperationalError:
-            raise
         except DatabaseError as exc:
+            if is_outage(exc):
+                raise
             raise DeferredViolation from exc
 
     def _release(self) -> None:
