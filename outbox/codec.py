@@ -16,6 +16,8 @@ import msgspec
 
 from outbox.envelope import JSON, Envelope
 from outbox.exceptions import InvalidEvent, UndecodableMessage
+from outbox.finite import NUMBERS, SEQUENCES, refuse_not_finite
+from outbox.problems import cause, describe
 from outbox.registry import EventType
 
 _encoder = msgspec.json.Encoder()
@@ -24,10 +26,9 @@ _plain_decoder = msgspec.json.Decoder()
 _NUL_ESCAPE = b"\\u0000"
 # RFC 9110: type "/" subtype, then parameters.
 _CONTENT_TYPE = re.compile(r"(?=.{3,255}\Z)[\w!#$&^.+-]+/[\w!#$&^.+-]+([ \t]*;[ -~]*)?", re.ASCII)
-_SEQUENCES = (list, tuple, set, frozenset)
-_NUMBERS = (float, Decimal)
 _LOSSLESS = frozenset({str, int, bool, type(None)})
 _REFUSALS = (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError)
+_HERE = (lambda: None).__code__.co_filename
 _REFUSED_CONTENT = ("pickle", "x-python-serialize")
 
 
@@ -48,7 +49,7 @@ def encode(payload: object, event_type: EventType) -> bytes:
             raise InvalidEvent("a string contains a NUL character")
         return body
     except _REFUSALS as exc:
-        raise _refusal(event_type, exc) from exc
+        raise _refusal(event_type, exc) from cause(exc)
 
 
 def build(payload: Any, event_type: EventType) -> Any:
@@ -66,7 +67,7 @@ def build(payload: Any, event_type: EventType) -> Any:
         _refuse_lossy(_tree(instance), "$")
         return _decode_as(_json(instance), schema)
     except _REFUSALS as exc:
-        raise _refusal(event_type, exc) from exc
+        raise _refusal(event_type, exc) from cause(exc)
 
 
 def decode(envelope: Envelope, event_type: EventType | None) -> Any:
@@ -85,9 +86,14 @@ def decode(envelope: Envelope, event_type: EventType | None) -> Any:
     try:
         if schema is None:
             return _plain_decoder.decode(envelope.data) if envelope.data else None
-        return _decode_as(envelope.data, schema)
+        event = _decode_as(envelope.data, schema)
+        refuse_not_finite(event, envelope.data)
+        return event
     except Exception as exc:  # classes run code of their own; no message may break the receiver
-        raise UndecodableMessage(f"data of {envelope.type} v{envelope.version}: {exc}") from exc
+        problem = describe(exc, within=_HERE)
+        raise UndecodableMessage(
+            f"data of {envelope.type} v{envelope.version}: {problem}"
+        ) from cause(exc)
 
 
 @lru_cache(maxsize=64)
@@ -110,7 +116,7 @@ def check_content_type(content_type: object) -> None:
 def _refusal(event_type: EventType, exc: Exception) -> InvalidEvent:
     """Return the InvalidEvent that names the event type as well."""
     separator = ":" if isinstance(exc, InvalidEvent) else " cannot be encoded:"
-    return InvalidEvent(f"{event_type}{separator} {exc}")
+    return InvalidEvent(f"{event_type}{separator} {describe(exc, within=_HERE)}")
 
 
 def _check_names(payload: object, schema: type) -> None:
@@ -152,11 +158,15 @@ def _is_pydantic(schema: type) -> bool:
 
 @cache
 def _decoder(schema: type) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(schema)
+    try:
+        return msgspec.json.Decoder(schema)
+    except Exception as exc:  # about the class: no data has been seen
+        raise TypeError(f"{schema.__qualname__} cannot be decoded: {exc}") from exc
 
 
 def _decode_as(body: bytes, schema: type) -> Any:
     if _is_pydantic(schema):
+        _plain_decoder.decode(body)  # pydantic would take NaN and Infinity for JSON
         return schema.model_validate_json(body)  # type: ignore[attr-defined]
     return _decoder(schema).decode(body)
 
@@ -184,14 +194,14 @@ def _refuse_lossy(value: object, path: str) -> None:
                 _refuse_lossy(name, f"a key of {path}")
             if type(item) not in _LOSSLESS:
                 _refuse_lossy(item, f"{path}.{name}")
-    elif isinstance(value, _SEQUENCES):
+    elif isinstance(value, SEQUENCES):
         for index, item in enumerate(value):
             if type(item) not in _LOSSLESS:
                 _refuse_lossy(item, f"{path}[{index}]")
     elif isinstance(value, datetime):
         if value.tzinfo is None:
             raise InvalidEvent(f"naive datetime at {path}; use timezone.now() or add a tzinfo")
-    elif isinstance(value, _NUMBERS) and not math.isfinite(value):
+    elif isinstance(value, NUMBERS) and not math.isfinite(value):
         raise InvalidEvent(f"{value} at {path} has no form in JSON")
 
 
@@ -201,6 +211,6 @@ def _has_nul(value: object) -> bool:
         return "\x00" in value
     if isinstance(value, dict):
         return any(_has_nul(name) or _has_nul(item) for name, item in value.items())
-    if isinstance(value, _SEQUENCES):
+    if isinstance(value, SEQUENCES):
         return any(map(_has_nul, value))
     return False

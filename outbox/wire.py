@@ -15,6 +15,8 @@ from outbox.exceptions import UndecodableMessage
 
 SPEC_VERSION = "1.0"
 PREFIX = "ce-"
+# What kombu writes for a message that was published without a content type.
+_UNKNOWN_CONTENT = "application/data"
 _READ_PREFIXES = (PREFIX, "cloudevents:", "cloudevents_")
 ATTRIBUTE_NAME = re.compile(r"[a-z0-9]{1,20}")
 MAX_ATTRIBUTE = 255
@@ -72,6 +74,8 @@ def from_message(
     time = attributes.pop("time", None)
     version = attributes.pop("dataversion", "1")
     declared_content = attributes.pop("datacontenttype", "")
+    if isinstance(content_type, str) and content_type.lower() == _UNKNOWN_CONTENT:
+        content_type = None
     # None of them may be empty; an empty one says as little as a missing one.
     optional = {field: attributes.pop(name, "") or None for field, name in _OPTIONAL.items()}
     return Envelope(
@@ -153,7 +157,7 @@ def _required(attributes: dict[str, str], name: str) -> str:
 def _parse_version(value: str) -> int:
     # Nine digits fit the column; int() of a huge string would be slow or refused.
     if not value.isascii() or not value.isdecimal() or len(value) > 9 or int(value) < 1:
-        raise UndecodableMessage(f"attribute dataversion is not a version number: {value[:40]!r}")
+        raise UndecodableMessage("attribute dataversion is not a version number")
     return int(value)
 
 
@@ -162,9 +166,9 @@ def _parse_time(value: str) -> datetime:
         try:
             return datetime.fromtimestamp(int(value) / 1000, tz=UTC)
         except (OverflowError, ValueError, OSError):
-            raise UndecodableMessage(f"attribute time is out of range: {value[:40]!r}") from None
+            raise UndecodableMessage("attribute time is out of range") from None
     try:
         time = datetime.fromisoformat(value.upper())
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise UndecodableMessage(f"attribute time is not RFC 3339: {value[:40]!r}") from None
+        raise UndecodableMessage("attribute time is not RFC 3339") from None

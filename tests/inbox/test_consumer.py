@@ -1,10 +1,10 @@
 """Consuming a real queue: batches, acknowledgements, failures and outages."""
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -227,6 +227,24 @@ def test_two_consumers_share_a_queue(queue: Queue, handling: Handling) -> None:
     assert two.progress.handled
 
 
+def test_a_prefix_keeps_two_environments_apart(
+    queue: Queue, handling: Handling, broker_url: str
+) -> None:
+    """With the same group on the same exchange, each has a queue and gets every message."""
+    handling()
+    staging = make_queue(broker_url, queue.name, QUEUE_PREFIX="staging.")
+    queue.declare()
+    staging.declare()
+    try:
+        queue.publish(happened(1))
+
+        assert (queue.ready(), staging.ready()) == (1, 1)
+        assert staging.drain().progress.handled == 1
+        assert (queue.ready(), staging.ready()) == (1, 0)
+    finally:
+        staging.delete()
+
+
 # --- Failed messages ----------------------------------------------------------------------------
 
 
@@ -412,9 +430,10 @@ def exists(queue: Queue) -> bool:
 def test_a_broker_that_is_away_is_told_once(
     handling: Handling, told: Callable[[str], list[str]]
 ) -> None:
-    """However many attempts it takes; credentials are not in the log."""
+    """However many attempts it takes, with its addresses; credentials are not in the log."""
     handling()
-    queue = make_queue("amqp://guest:secret@127.0.0.1:1//", RETRY_MAX=0.1)
+    url = "amqp://guest:secret@127.0.0.1:1//;amqp://guest:secret@localhost:1/other"
+    queue = make_queue(url, RETRY_MAX=0.1)
     with closing_shutdown() as shutdown:
         consumer = queue.consumer(shutdown)
         with in_thread(consumer.run):
@@ -422,8 +441,18 @@ def test_a_broker_that_is_away_is_told_once(
             shutdown.request()
 
     [said] = told("The broker is away")
+    assert "(amqp://127.0.0.1:1//;amqp://localhost:1/other)" in said
     assert "Nothing is lost" in said
     assert "secret" not in said
+
+
+@pytest.mark.parametrize("url", ["redis://:secret@localhost", "amqp://guest:secret@host:99999//"])
+def test_a_url_that_cannot_work_ends_the_consumer(url: str) -> None:
+    """Waiting would not help: the error says what it must look like, and quotes nothing of it."""
+    with closing_shutdown() as shutdown, pytest.raises(ConfigurationError, match="URL") as caught:
+        make_queue(url).consumer(shutdown)
+
+    assert "secret" not in str(caught.value)
 
 
 def test_until_empty_gives_up_on_an_absent_broker(handling: Handling) -> None:
@@ -507,7 +536,7 @@ def test_a_connection_closed_by_the_server_is_opened_again(
     assert "by an operator" in said
 
 
-@contextmanager
+@contextlib.contextmanager
 def database_away() -> Iterator[None]:
     """Refuse new connections to the test database, and end those of others."""
     settings = connection.settings_dict
@@ -555,6 +584,7 @@ def test_while_the_database_is_away_messages_wait(
     assert effects() == list(range(1, 12))
     assert consumer.progress.duplicates == 0
     assert len(told("The database is away")) == len(told("The database is back")) == 1
+    assert "(database 'default')" in told("The database is away")[0]
     assert told("The broker is away") == []
     assert queue.ready() == 0
 
@@ -589,6 +619,79 @@ def test_a_connection_lost_in_a_batch_repeats_the_batch(
 def terminate(pid: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+
+@contextlib.contextmanager
+def read_only() -> Iterator[None]:
+    """Let sessions that begin in the block write nothing, as on a server that only follows."""
+    name = connection.ops.quote_name(connection.settings_dict["NAME"])
+
+    def alter(how: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER DATABASE {name} {how}")
+
+    alter("SET default_transaction_read_only = on")
+    try:
+        yield
+    finally:
+        alter("RESET default_transaction_read_only")
+
+
+@postgresql
+def test_a_read_only_database_is_an_outage(
+    queue: Queue, handling: Handling, told: Callable[[str], list[str]]
+) -> None:
+    """After a failover to a server that only reads, messages wait for one that writes."""
+    handling()
+    queue.declare()
+    queue.publish(happened(1))
+
+    with contextlib.ExitStack() as failover:
+        failover.enter_context(read_only())
+        with queue.consuming() as consumer:
+            until(lambda: consumer.progress.away == "database" and consumer._outages > 2)
+            failover.close()
+            until(lambda: consumer.progress.handled == 1)
+
+    assert effects() == [1]
+    [said] = told("The database is away")
+    assert "read-only transaction" in said
+
+
+@postgresql
+def test_a_handler_that_idles_for_too_long_fails_by_itself(
+    queue: Queue, handling: Handling, told: Callable[[str], list[str]]
+) -> None:
+    """The server ends the session under it; its neighbours are handled, and later it is as well."""
+    pids: list[int] = []
+
+    def idle(event: Happened, message: Envelope) -> None:
+        record(event, message)
+        if event.number == 2 and not pids:
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 20")
+                cursor.execute("SELECT pg_backend_pid()")
+                pids.append(cursor.fetchone()[0])
+            with sessions(1) as [other]:
+                until(lambda: not other.run(exists_session, pids[0]))
+
+    handling(idle, name="idle")
+    queue.declare()
+    queue.publish(*[happened(number) for number in range(5)])
+
+    with queue.consuming() as consumer:
+        until(lambda: consumer.progress.handled == 5)
+
+    assert sorted(effects()) == list(range(5))
+    assert consumer.progress.failed == 1
+    assert len(told("Handler idle failed")) == 1
+    assert told("The database is away") == []
+
+
+def exists_session(pid: int) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid])
+        return cursor.fetchone() is not None
 
 
 @postgresql
