@@ -16,6 +16,7 @@ from relay.doorbell import Doorbell
 from relay.exceptions import StaleCursor
 from relay.log import Log
 from relay.policy import Verdict
+from relay.schedule import Schedule
 from relay.transfer import Transferred, transfer
 
 logger = logging.getLogger("relay")
@@ -70,6 +71,7 @@ class Relay:
         self._poll_interval = conf.POLL_INTERVAL
         self._backoff: Backoff = conf.backoff
         self._shutdown = shutdown
+        self._schedule = Schedule(log.using)
         self._doorbell = Doorbell(log.using, shutdown, listen=conf.LISTEN)
 
     def run(self) -> None:
@@ -83,7 +85,8 @@ class Relay:
                 pause = FIRST_PAUSE
                 continue
             self.broker.keep_alive()
-            rung = self._doorbell.wait(min(pause, self._until_resume()))
+            sleep = min(pause, self._until_resume(), self._schedule.until_due())
+            rung = self._doorbell.wait(sleep)
             pause = FIRST_PAUSE if rung else min(pause * 2, self._poll_interval)
 
     def run_until_empty(self) -> bool:
@@ -131,6 +134,7 @@ class Relay:
 
     def _busy_lanes(self) -> list[int]:
         try:
+            self._schedule.deliver()
             lanes = self.log.lanes_with_work(outbox_settings().LANES)
         except (OperationalError, InterfaceError) as exc:
             self._database_away(exc)
