@@ -90,6 +90,16 @@ SQLITE_DELIVERED = f"DELETE FROM {SCHEDULED} WHERE id IN (SELECT id FROM ({_SQLI
 CANCEL = f"DELETE FROM {SCHEDULED} WHERE message_id = %s"
 
 
+# --- Retention ------------------------------------------------------------------------------
+
+# The clock that every process of the service shares.
+PG_NOW = "SELECT clock_timestamp()"
+
+# One process prunes at a time: two would wait for each other's rows. The relay rather goes on.
+TRY_PRUNE_LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
+PRUNE_LOCK = "SELECT pg_advisory_xact_lock(%s) IS NOT NULL"
+
+
 @lru_cache(maxsize=128)
 def schedule(vendor: str, rows: int) -> str:
     """Return the statement that schedules this many messages and says when they are due."""

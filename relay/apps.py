@@ -9,4 +9,6 @@ class RelayConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from relay import checks  # noqa: F401, PLC0415
+        from relay import checks, retention  # noqa: F401, PLC0415
+
+        retention.register()

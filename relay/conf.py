@@ -30,6 +30,8 @@ class RelaySettings:
     POLL_INTERVAL: longest pause, in seconds, between two looks at an idle log.
     LISTEN: be woken by NOTIFY; turn off behind a transaction-pooling proxy.
     RETRY_MAX: longest pause, in seconds, while the broker or the database is away.
+    PRUNE_INTERVAL: seconds between two rounds of deleting what OUTBOX["RETENTION"] no longer
+        keeps; 0 leaves that to the command outbox_prune.
     """
 
     BACKEND: str
@@ -40,6 +42,7 @@ class RelaySettings:
     POLL_INTERVAL: float = 1.0
     LISTEN: bool = True
     RETRY_MAX: float = 30.0
+    PRUNE_INTERVAL: float = 60.0
 
     def __post_init__(self) -> None:
         if self.START not in ("beginning", "now"):
@@ -50,6 +53,8 @@ class RelaySettings:
             raise ConfigurationError("POLL_INTERVAL must be from 0.005 to 3600 seconds")
         if not 0.1 <= self.RETRY_MAX <= 3600:
             raise ConfigurationError("RETRY_MAX must be from 0.1 to 3600 seconds")
+        if self.PRUNE_INTERVAL and not 0.1 <= self.PRUNE_INTERVAL <= 86_400:
+            raise ConfigurationError("PRUNE_INTERVAL must be 0 (off) or from 0.1 to 86400 seconds")
         if not isinstance(self.OPTIONS, Mapping):
             raise ConfigurationError("OPTIONS must be a dict")
 

@@ -14,6 +14,7 @@ from relay.brokers.base import Broker
 from relay.conf import RelaySettings
 from relay.doorbell import Doorbell
 from relay.exceptions import StaleCursor
+from relay.housekeeping import Housekeeping
 from relay.log import Log
 from relay.policy import Verdict
 from relay.schedule import Schedule
@@ -72,6 +73,7 @@ class Relay:
         self._backoff: Backoff = conf.backoff
         self._shutdown = shutdown
         self._schedule = Schedule(log.using)
+        self._housekeeping = Housekeeping(log.using, conf.PRUNE_INTERVAL)
         self._doorbell = Doorbell(log.using, shutdown, listen=conf.LISTEN)
 
     def run(self) -> None:
@@ -81,12 +83,13 @@ class Relay:
         self._doorbell.connect()
         while not self._shutdown.requested:
             moved = self.sweep()
+            self._housekeeping.turn()
             if moved:
                 pause = FIRST_PAUSE
                 continue
             self.broker.keep_alive()
-            sleep = min(pause, self._until_resume(), self._schedule.until_due())
-            rung = self._doorbell.wait(sleep)
+            own = min(self._schedule.until_due(), self._housekeeping.until_turn())
+            rung = self._doorbell.wait(min(pause, self._until_resume(), own))
             pause = FIRST_PAUSE if rung else min(pause * 2, self._poll_interval)
 
     def run_until_empty(self) -> bool:
