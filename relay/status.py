@@ -1,0 +1,140 @@
+"""How far each relay is in each lane: backlog, age, rate; by index, and bounded."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import connections
+from django.db.models import Min
+
+from outbox.clock import database_now
+from outbox.conf import outbox_settings
+from outbox.models import Message
+from relay import sql
+from relay.conf import relay_settings
+from relay.models import Checkpoint
+from relay.states import cursors, some_pending
+
+COUNTED = 10_000
+"""Pending messages of a lane that are counted at most; more are more than that."""
+
+STALLED_SECONDS = 30.0
+"""A lane with something pending, and without a checkpoint, for longer than this is stalled."""
+
+RATE_SECONDS = 60.0
+RATE_CHECKPOINTS = 100
+"""The rate is that of the last minute, or of so many checkpoints if they are younger."""
+
+AGED = 1000
+"""Of a large backlog, the messages among which the oldest is looked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneStatus:
+    """One relay in one lane. Ages are in seconds, the rate is messages per second.
+
+    `backlog` counts to COUNTED, and one more stands for more; None if it cannot be told, because
+    the cursor belongs to another database cluster (`moved`).
+    """
+
+    relay: str
+    lane: int
+    configured: bool
+    backlog: int | None
+    oldest_pending: float | None
+    last_checkpoint: float | None
+    rate: float
+    moved: bool = False
+
+    @property
+    def more(self) -> bool:
+        """Whether the backlog is larger than what was counted."""
+        return self.backlog is not None and self.backlog > COUNTED
+
+    @property
+    def stalled(self) -> bool:
+        """Whether something is pending that has not moved for a while."""
+        return (
+            (self.oldest_pending or 0) > STALLED_SECONDS
+            and (self.last_checkpoint is None or self.last_checkpoint > STALLED_SECONDS)
+            and bool(self.backlog)
+        )
+
+    @property
+    def in_the_way(self) -> str:
+        """What keeps this lane from being published, in words; "" if nothing does."""
+        if not self.configured:
+            return ""
+        if self.moved:
+            return "its cursor belongs to another database cluster"
+        if self.stalled:
+            return f"pending for {self.oldest_pending:.0f} s, and nothing moves"
+        return ""
+
+
+def lanes(using: str, relay: str | None = None) -> list[LaneStatus]:
+    """Return the status of every relay, or one, that is configured or has checkpoints.
+
+    At most four statements for a lane, whatever the size of log and history.
+    """
+    found = {(each.relay, each.lane): each for each in cursors(using)}
+    names = list(dict.fromkeys([*relay_settings(), *(name for name, _ in found)]))
+    every = sorted({*range(outbox_settings().LANES), *_lanes_of_log(using)})
+    now, cluster = database_now(using), _cluster(using)
+    return [
+        _status(using, name, lane, found.get((name, lane)), now, cluster)
+        for name in names
+        if relay in (None, name)
+        for lane in sorted({*every, *(lane for owner, lane in found if owner == name)})
+    ]
+
+
+def _status(
+    using: str, relay: str, lane: int, cursor: Checkpoint | None, now: datetime, cluster: int
+) -> LaneStatus:
+    conf = relay_settings().get(relay)
+    moved = cursor is not None and cursor.system_identifier != cluster
+    log = Message.objects.using(using).filter(lane=lane)
+    owes = conf is None or conf.START == "beginning" or cursor is not None
+    pending: list[int] = []
+    if owes and not moved:
+        pending = some_pending(log, [cursor] if cursor else [], COUNTED + 1)
+    oldest = log.filter(pk__in=pending[:AGED]).aggregate(at=Min("time"))["at"] if pending else None
+    return LaneStatus(
+        relay=relay,
+        lane=lane,
+        configured=conf is not None,
+        backlog=None if moved else len(pending),
+        oldest_pending=_age(oldest, now),
+        last_checkpoint=_age(cursor.created if cursor else None, now),
+        rate=_rate(using, relay, lane, now) if cursor else 0.0,
+        moved=moved,
+    )
+
+
+def _rate(using: str, relay: str, lane: int, now: datetime) -> float:
+    chain = Checkpoint.objects.using(using).filter(relay=relay, lane=lane).order_by("-previous")
+    newest = chain.values_list("created", "count")[:RATE_CHECKPOINTS]
+    ages = [((now - created).total_seconds(), count) for created, count in newest]
+    recent = [(age, count) for age, count in ages if age <= RATE_SECONDS]
+    full = len(recent) == RATE_CHECKPOINTS
+    span = max(recent[-1][0], 1.0) if full else RATE_SECONDS
+    return round(sum(count for _, count in recent) / span, 1)
+
+
+def _age(moment: datetime | None, now: datetime) -> float | None:
+    return None if moment is None else max(0.0, round((now - moment).total_seconds(), 3))
+
+
+def _cluster(using: str) -> int:
+    """Return the system identifier of the database's cluster; SQLite has none."""
+    if connections[using].vendor != "postgresql":
+        return 0
+    with connections[using].cursor() as cursor:
+        cursor.execute(sql.PG_SYSTEM_IDENTIFIER)
+        return int(cursor.fetchone()[0])
+
+
+def _lanes_of_log(using: str) -> list[int]:
+    with connections[using].cursor() as cursor:
+        cursor.execute(sql.LANES_OF_LOG)
+        return [row[0] for row in cursor.fetchall()]
