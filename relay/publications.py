@@ -35,10 +35,11 @@ def publications(message: Message, relays: list[str]) -> list[Publication]:
         "position": message.position,
     }
     covering = sql.covering(connections[using].vendor)
-    found = {
-        checkpoint.relay: _publication(message, checkpoint)
-        for checkpoint in Checkpoint.objects.using(using).raw(covering, parameters)
-    }
+    found: dict[str, Publication] = {}
+    for checkpoint in Checkpoint.objects.using(using).raw(covering, parameters):
+        publication = _publication(message, checkpoint)
+        if publication.state == State.SKIPPED or checkpoint.relay not in found:
+            found[checkpoint.relay] = publication
     names = dict.fromkeys([*relays, *found])
     return [found.get(name, Publication(name, State.PENDING)) for name in names]
 

@@ -76,9 +76,9 @@ class Messages:
     def _on_sqlite(self, using: str, run: Run, lane: int, limit: int) -> int:
         bounds = []
         for name, conf in relay_settings().items():
-            cursor = _query(using, sql.SQLITE_CURSOR, {"relay": name, "lane": lane})
-            if cursor or conf.START == "beginning":
-                bounds.append(cursor[0][1] if cursor else 0)
+            [(_, position, _)] = _query(using, sql.SQLITE_CURSOR, {"relay": name, "lane": lane})
+            if position is not None or conf.START == "beginning":
+                bounds.append(position or 0)
         parameters = {
             "lane": lane,
             "after": run.places[lane],
@@ -100,8 +100,8 @@ class Messages:
 class Checkpoints:
     """Deletes, or only counts, old checkpoints; see outbox.retention.Prune.
 
-    The newest of a chain is the cursor, and the first (previous = 0) tells where it started: both
-    stay, however old.
+    The newest of a chain is the cursor, the first (previous = 0) tells where it started, and the
+    one that opened the cursor's window tells where the next begins: they stay, however old.
     """
 
     def __init__(self, *, delete: bool) -> None:
@@ -118,7 +118,7 @@ class Checkpoints:
         checkpoints = Checkpoint.objects.using(using)
         between = checkpoints.filter(
             relay=newest.relay, lane=newest.lane, previous__gt=0, previous__lt=newest.previous
-        )
+        ).exclude(previous=newest.window_previous)
         oldest = between.order_by("previous").values_list("pk", "created")[:limit]
         old = [pk for pk, created in oldest if created < before]
         return checkpoints.filter(pk__in=old).delete()[0] if self._delete else len(old)

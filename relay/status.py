@@ -74,14 +74,15 @@ class LaneStatus:
 def lanes(using: str, relay: str | None = None) -> list[LaneStatus]:
     """Return the status of every relay, or one, that is configured or has checkpoints.
 
-    At most four statements for a lane, whatever the size of log and history.
+    A few statements for each lane, whatever the size of log and history.
     """
     found = {(each.relay, each.lane): each for each in cursors(using)}
     names = list(dict.fromkeys([*relay_settings(), *(name for name, _ in found)]))
     every = sorted({*range(outbox_settings().LANES), *_lanes_of_log(using)})
     now, cluster = database_now(using), _cluster(using)
+    chains = {name: [each for each in found.values() if each.relay == name] for name in names}
     return [
-        _status(using, name, lane, found.get((name, lane)), now, cluster)
+        _status(using, name, lane, chains[name], now, cluster)
         for name in names
         if relay in (None, name)
         for lane in sorted({*every, *(lane for owner, lane in found if owner == name)})
@@ -89,15 +90,17 @@ def lanes(using: str, relay: str | None = None) -> list[LaneStatus]:
 
 
 def _status(
-    using: str, relay: str, lane: int, cursor: Checkpoint | None, now: datetime, cluster: int
+    using: str, relay: str, lane: int, chains: list[Checkpoint], now: datetime, cluster: int
 ) -> LaneStatus:
+    cursor = next((each for each in chains if each.lane == lane), None)
     conf = relay_settings().get(relay)
     moved = cursor is not None and cursor.system_identifier != cluster
     log = Message.objects.using(using).filter(lane=lane)
-    owes = conf is None or conf.START == "beginning" or cursor is not None
+    owes = conf is None or conf.START == "beginning" or bool(chains)
     pending: list[int] = []
     if owes and not moved:
-        pending = some_pending(log, [cursor] if cursor else [], COUNTED + 1)
+        # A lane without a chain is where the relay has started, which any chain of it leads to.
+        pending = some_pending(log, [cursor] if cursor else chains, COUNTED + 1)
     oldest = log.filter(pk__in=pending[:AGED]).aggregate(at=Min("time"))["at"] if pending else None
     return LaneStatus(
         relay=relay,

@@ -132,8 +132,6 @@ def test_every_relay_must_have_it() -> None:
 
 def test_a_relay_that_starts_from_now_owes_nothing_of_before() -> None:
     """Before its first checkpoint it holds nothing back, after it what it has not published."""
-    if connection.vendor != "postgresql":
-        pytest.skip("SQLite keeps no checkpoint of where a relay started")
     commit(2)
     publish("mine")
     with override_settings(RELAYS=relays("mine") | relays("late", start="now")):
