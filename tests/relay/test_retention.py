@@ -360,3 +360,14 @@ class TestCheckpoints:
         pruner = Checkpoints(delete=True)
 
         assert [pruner("default", before=LATER, limit=4) for _ in range(3)] == [4, 2, 0]
+
+    def test_what_opened_the_newest_window_stays(self) -> None:
+        """From it the relay finds where the window after a large one begins."""
+        for count in (2, 20):
+            commit(count)
+            publish(size=4)
+        [newest] = cursors("default")
+        assert Checkpoints(delete=True)("default", before=LATER, limit=100) > 0
+
+        opened = Checkpoint.objects.filter(lane=newest.lane, previous=newest.window_previous)
+        assert opened.exists()
