@@ -3,11 +3,12 @@
 import logging
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import Error, connections
 
 from outbox.conf import outbox_settings
+from outbox.outages import is_outage
 from outbox.retry import Backoff
 from outbox.shutdown import Shutdown
 from relay.brokers.base import Broker
@@ -132,7 +133,7 @@ class Relay:
     def _busy_lanes(self) -> list[int]:
         try:
             lanes = self.log.lanes_with_work(outbox_settings().LANES)
-        except (OperationalError, InterfaceError) as exc:
+        except Error as exc:
             self._database_away(exc)
             return []
         if not lanes:
@@ -145,7 +146,7 @@ class Relay:
             # Behind a refused message one by one, so that its neighbours are not sent each time.
             size = self._page_size if self._stopped(lane) is None else 1
             result = transfer(self.log, self.broker, lane, size)
-        except (OperationalError, InterfaceError) as exc:
+        except Error as exc:
             self._database_away(exc)
             return None
         except StaleCursor as exc:
@@ -158,26 +159,25 @@ class Relay:
         self.progress.pages += bool(result.published)
         judgement = result.judgement
         if judgement.verdict is Verdict.OUTAGE:
-            self._away(BROKER, judgement.reason)
-            return None
+            self._away(BROKER, judgement.reason, gets_on=result.published > 0)
+            return replace(result, more=False)
         self._back(BROKER)
         if judgement.verdict is Verdict.REFUSED:
             self._stop_lane(lane, result)
-            return None if not result.published else Transferred(result.published, False, judgement)
+            return replace(result, more=False)
         if result.published:
             self._resume_lane(lane)
         return result
 
     # --- Trouble: told once, backed off with jitter, told again when it is over --------------
 
-    def _database_away(self, exc: Exception) -> None:
-        connection = connections[self.log.using]
-        if connection.vendor == "sqlite" and "locked" not in str(exc):
-            raise exc  # a file is never away: this is a missing table, a full disk
-        connection.close()
+    def _database_away(self, exc: Error) -> None:
+        if not is_outage(exc):
+            raise exc
+        connections[self.log.using].close()
         self._away(DATABASE, str(exc).strip())
 
-    def _away(self, what: str, reason: str) -> None:
+    def _away(self, what: str, reason: str, *, gets_on: bool = False) -> None:
         trouble = self.progress.trouble
         if trouble is None or trouble.what != what:
             trouble = self.progress.trouble = Trouble(what, reason, time.monotonic())
@@ -189,6 +189,8 @@ class Relay:
                 reason,
             )
         trouble.reason = reason
+        if gets_on:
+            trouble.attempts = 0  # a link that breaks in every page is not to be waited for longer
         self._postpone(trouble)
 
     def _back(self, what: str) -> None:

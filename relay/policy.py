@@ -13,7 +13,7 @@ class Verdict(StrEnum):
     PASSED = "passed"
     """Everything is confirmed: checkpoint it."""
     OUTAGE = "outage"
-    """The broker is away: no checkpoint, no blame on any message, publish the page again."""
+    """The broker is away: checkpoint what it confirmed, blame no message, send the rest again."""
     REFUSED = "refused"
     """Some message is at fault: checkpoint what is before it, and stop there."""
 
@@ -33,20 +33,17 @@ def judge(outcomes: Sequence[Outcome]) -> Judgement:
     Any unknown outcome is an outage. So is a page of which everything that was sent was nacked,
     if that is more than one message: a broker that refuses everything is in trouble itself.
     """
-    confirmed = 0
-    refusals: list[Outcome] = []
-    nacked = held = 0
-    for outcome in outcomes:
-        if outcome.status is Status.UNKNOWN:
-            return Judgement(Verdict.OUTAGE, 0, outcome.reason)
-        if outcome.status is not Status.CONFIRMED:
-            refusals.append(outcome)
-            nacked += outcome.status is Status.NACKED
-            held += outcome.status is Status.HELD
-        elif not refusals:
-            confirmed += 1
-    if not refusals:
+    confirmed = next(
+        (i for i, outcome in enumerate(outcomes) if outcome.status is not Status.CONFIRMED),
+        len(outcomes),
+    )
+    others = [each for each in outcomes[confirmed:] if each.status is not Status.CONFIRMED]
+    if not others:
         return Judgement(Verdict.PASSED, confirmed)
+    if unknown := [each for each in others if each.status is Status.UNKNOWN]:
+        return Judgement(Verdict.OUTAGE, confirmed, unknown[0].reason)
+    nacked = sum(each.status is Status.NACKED for each in others)
+    held = sum(each.status is Status.HELD for each in others)
     if nacked > 1 and nacked + held == len(outcomes):
-        return Judgement(Verdict.OUTAGE, 0, f"all {nacked} messages: {refusals[0].reason}")
-    return Judgement(Verdict.REFUSED, confirmed, refusals[0].reason)
+        return Judgement(Verdict.OUTAGE, 0, f"all {nacked} messages: {others[0].reason}")
+    return Judgement(Verdict.REFUSED, confirmed, others[0].reason)

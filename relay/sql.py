@@ -74,11 +74,13 @@ WHERE NOT c.complete
 # could miss the checkpoint of the process that held it. The sequence is read before this
 # transaction gets an id; see PostgreSQLLog. Until the page is read, the planner must walk the
 # index of positions: on a table without fresh statistics it would rather collect the whole
-# window and sort it, for every page of it.
+# window and sort it, for every page of it. Where nothing can be written, nothing may be
+# published: without checkpoints it would be the same page again and again.
 PG_ACQUIRE = f"""
 SELECT pg_try_advisory_xact_lock(%(relay_key)s, %(lane)s),
        coalesce(pg_sequence_last_value(
            pg_get_serial_sequence('{MESSAGE}', 'position')::regclass), 0),
+       current_setting('transaction_read_only')::boolean,
        set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)
 """
 

@@ -37,6 +37,11 @@ class ConfirmWindow:
         return self._open == 0
 
     @property
+    def settled(self) -> int:
+        """How many messages have their outcome; grows with everything the broker says."""
+        return len(self._page) - self._open
+
+    @property
     def in_flight(self) -> int:
         return len(self._in_flight)
 

@@ -59,7 +59,8 @@ class Log(ABC):
     def acquire(self, lane: int) -> int | None:
         """Lock a lane until the running transaction ends; None if another process holds it.
 
-        Returns the highest position in use, read before the transaction has an id.
+        Returns the highest position in use, read before the transaction has an id. Raises
+        OperationalError where no checkpoint could be written.
         """
 
     @abstractmethod

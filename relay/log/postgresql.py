@@ -18,7 +18,7 @@ import json
 import zlib
 from typing import Any
 
-from django.db import connections
+from django.db import OperationalError, connections
 
 from outbox.envelope import Envelope
 from relay import sql
@@ -42,7 +42,9 @@ class PostgreSQLLog(Log):
 
     def acquire(self, lane: int) -> int | None:
         parameters = {"relay_key": lock_key(self.relay), "lane": lane}
-        [(locked, sequence, *_)] = self._query(sql.PG_ACQUIRE, parameters)
+        [(locked, sequence, read_only, *_)] = self._query(sql.PG_ACQUIRE, parameters)
+        if read_only:
+            raise OperationalError("the server is read-only: a standby, or set to be so")
         return sequence if locked else None
 
     def read(self, lane: int, size: int, sequence: int) -> Page:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import ProgrammingError, connection, connections, transaction
 from django.test import override_settings
 
 import outbox
@@ -127,6 +127,40 @@ def test_an_outage_spends_no_checkpoint_and_is_told_once(
     assert not relay.troubled
 
 
+def test_an_outage_within_a_page_keeps_what_was_confirmed(
+    make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The confirmed messages in front are checkpointed; only the rest is published again."""
+    commit(1, 2, 3)
+    relay = make()
+    broker.breaks_after = 2
+    assert relay.sweep() == 2
+    assert [each.count for each in Checkpoint.objects.all()] == [2]
+    assert relay.troubled
+    broker.breaks_after = None
+    wait_until(relay.sweep)
+
+    assert broker.numbers() == [1, 2, 3]
+    assert caplog.text.count("The broker is away") == 1
+    assert not relay.troubled
+
+
+def test_a_link_that_breaks_in_every_page_is_not_waited_for_longer_and_longer(
+    make: MakeRelay, broker: RecordingBroker
+) -> None:
+    """As long as something gets through, the pauses do not grow."""
+    commit(*range(8))
+    relay = make()
+    broker.breaks_after = 1
+    for published in range(1, 8):
+        wait_until(relay.sweep)
+        assert len(broker.published) == published
+        assert attempts(relay) == 1
+
+    broker.breaks_after = 0
+    wait_until(lambda: relay.sweep() or attempts(relay) > 2)
+
+
 def test_a_refused_message_stops_its_lane_and_no_other(
     make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -179,6 +213,56 @@ def test_a_lost_database_connection_is_survived(
     assert "The database is back" in caplog.text
 
 
+def test_a_read_only_database_is_an_outage(
+    make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a read-only server, as after a failover, nothing is published; on with a new session."""
+    commit(1)
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    relay = make()
+    relay.sweep()
+    assert not Checkpoint.objects.exists()
+    wait_until(relay.sweep)
+
+    assert broker.numbers() == [1]
+    assert caplog.text.count("The database is away") == 1
+    assert not relay.troubled
+
+
+def test_a_page_that_outlasts_the_time_for_idling_is_an_outage(
+    make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A session that the server ends because it waits for a broker is replaced by another."""
+    commit(1)
+    relay = make()
+    with connection.cursor() as cursor:
+        cursor.execute("SET idle_in_transaction_session_timeout = 20")
+        cursor.execute("SELECT pg_backend_pid()")
+        pid = cursor.fetchone()[0]
+    with sessions(1) as [other]:
+        broker.before_confirming = lambda: wait_until(lambda: not other.run(exists, pid))
+        relay.sweep()
+        assert not Checkpoint.objects.exists()
+        broker.before_confirming = None
+        wait_until(relay.sweep)
+
+    assert broker.numbers() == [1, 1]
+    assert "idle-in-transaction timeout" in caplog.text
+    assert not relay.troubled
+
+
+def test_a_mistake_in_a_statement_ends_the_relay(
+    make: MakeRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no waiting can mend is raised, not tried for ever."""
+    commit(1)
+    monkeypatch.setattr("relay.sql.PG_ACQUIRE", "SELECT * FROM nowhere")
+
+    with pytest.raises(ProgrammingError, match="nowhere"):
+        make().sweep()
+
+
 def test_a_commit_wakes_an_idle_relay(running: MakeRelay, broker: RecordingBroker) -> None:
     """With an hour between polls an event is published at once, by NOTIFY."""
     relay = running(POLL_INTERVAL=3600.0)
@@ -228,6 +312,12 @@ def attempts(relay: Relay) -> int:
 def terminate(pid: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+
+def exists(pid: int) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid])
+        return cursor.fetchone() is not None
 
 
 def listening(relay: Relay) -> int:

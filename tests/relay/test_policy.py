@@ -17,7 +17,10 @@ UNKNOWN = Outcome(Status.UNKNOWN, "connection lost")
     [
         ([], Judgement(Verdict.PASSED, 0)),
         ([CONFIRMED, CONFIRMED], Judgement(Verdict.PASSED, 2)),
-        ([CONFIRMED, UNKNOWN], Judgement(Verdict.OUTAGE, 0, "connection lost")),
+        ([UNKNOWN, UNKNOWN], Judgement(Verdict.OUTAGE, 0, "connection lost")),
+        ([CONFIRMED, UNKNOWN, CONFIRMED], Judgement(Verdict.OUTAGE, 1, "connection lost")),
+        ([CONFIRMED, NACKED, UNKNOWN], Judgement(Verdict.OUTAGE, 1, "connection lost")),
+        ([UNKNOWN, CONFIRMED], Judgement(Verdict.OUTAGE, 0, "connection lost")),
         ([UNROUTABLE, UNKNOWN], Judgement(Verdict.OUTAGE, 0, "connection lost")),
         ([CONFIRMED, NACKED, CONFIRMED], Judgement(Verdict.REFUSED, 1, "full")),
         ([UNROUTABLE, HELD, CONFIRMED], Judgement(Verdict.REFUSED, 0, "no queue")),
