@@ -14,7 +14,7 @@ from outbox.shutdown import Shutdown
 from relay.brokers.base import Broker
 from relay.conf import RelaySettings
 from relay.doorbell import Doorbell
-from relay.exceptions import StaleCursor
+from relay.exceptions import MovedDatabase, StaleCursor
 from relay.log import Log
 from relay.policy import Verdict
 from relay.transfer import Transferred, transfer
@@ -149,7 +149,7 @@ class Relay:
         except Error as exc:
             self._database_away(exc)
             return None
-        except StaleCursor as exc:
+        except (StaleCursor, MovedDatabase) as exc:
             logger.warning("%s", exc)
             return None
         if result is None:

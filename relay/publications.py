@@ -14,13 +14,15 @@ from relay.states import State
 class Publication:
     """What the chain of one relay says about one message.
 
-    `checkpoint` belongs to the page that published it; None if it is not published, or if that
-    page's checkpoint is no longer kept.
+    `checkpoint` belongs to the page that published it; None if it is not published, if that
+    page's checkpoint is no longer kept, or if it was `before_move`: checkpoints from before the
+    database was restored or moved do not tell which of them it was.
     """
 
     relay: str
     state: State
     checkpoint: Checkpoint | None = None
+    before_move: bool = False
 
 
 def publications(message: Message, relays: list[str]) -> list[Publication]:
@@ -44,9 +46,19 @@ def publications(message: Message, relays: list[str]) -> list[Publication]:
 
 
 def _publication(message: Message, covering: Checkpoint) -> Publication:
-    skips = vars(covering)["skips"]
-    if skips and covering.previous == 0:
+    found = vars(covering)
+    if found["skipped"]:
         return Publication(covering.relay, State.SKIPPED)
-    if skips or message.position < covering.first_position:
-        return Publication(covering.relay, State.PUBLISHED)
+    page = range(covering.first_position, covering.position + 1)
+    if found["skips"] or message.position not in page:
+        return Publication(covering.relay, State.PUBLISHED, before_move=_is_rebased(covering))
     return Publication(covering.relay, State.PUBLISHED, covering)
+
+
+def _is_rebased(checkpoint: Checkpoint) -> bool:
+    """Tell whether a checkpoint is a cursor that was carried over from another cluster."""
+    return (
+        checkpoint.previous > 0
+        and checkpoint.count == 0
+        and checkpoint.floor == checkpoint.ceiling != ""
+    )

@@ -1,11 +1,8 @@
 """Move one page from the log to the broker: read, publish, checkpoint, in one transaction."""
 
-import os
-import socket
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
 
 from django.db import transaction
 
@@ -13,6 +10,7 @@ from outbox.failpoints import hit
 from relay.brokers.base import Broker
 from relay.log import Log
 from relay.policy import Judgement, Verdict, judge
+from relay.process import process_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +56,3 @@ def transfer(log: Log, broker: Broker, lane: int, page_size: int) -> Transferred
         judgement=judgement,
         refused_id=page.messages[judgement.confirmed].id if refused else "",
     )
-
-
-@cache
-def process_name() -> str:
-    """Return the name under which checkpoints say who published: host and process id."""
-    return f"{socket.gethostname()[:200]}:{os.getpid()}"

@@ -53,7 +53,10 @@ class Log(ABC):
 
     @abstractmethod
     def lanes_with_work(self, lanes: int) -> list[int]:
-        """Return the lanes, of 0 … lanes - 1, that hold messages to publish. One statement."""
+        """Return the lanes, of 0 … lanes - 1, that hold messages to publish. One statement.
+
+        Unless the log was restored or moved: then it is rebased first. Outside a transaction.
+        """
 
     @abstractmethod
     def acquire(self, lane: int) -> int | None:
@@ -66,6 +69,10 @@ class Log(ABC):
     @abstractmethod
     def read(self, lane: int, size: int, sequence: int) -> Page:
         """Return the next page of a lane that acquire() has locked, at most `size` messages."""
+
+    def is_moved(self) -> bool:
+        """Tell whether the log came from another cluster and is not rebased yet."""
+        return False
 
     def checkpoint(self, page: Page, count: int, *, by: str, duration: timedelta) -> None:
         """Record that the first `count` messages of the page are published.
