@@ -158,9 +158,9 @@ class CheckpointAdmin(ReadOnlyAdmin):
                     "shown_floor",
                     "shown_ceiling",
                     ("first_position", "position"),
-                    ("complete", "window_count"),
+                    ("complete", "window_count", "window_previous"),
                     ("window_start", "next_start"),
-                    "sequence",
+                    ("sequence", "transaction_id"),
                 )
             },
         ),

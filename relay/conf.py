@@ -25,8 +25,9 @@ class RelaySettings:
     BACKEND: dotted path of a Broker class.
     URL: where the broker is; credentials in it are never logged.
     OPTIONS: options of that class.
-    START: where a relay without a checkpoint begins, "beginning" of what the log holds or "now".
+    START: where a relay without any checkpoint begins, "beginning" of what the log holds or "now".
     PAGE_SIZE: messages published between two checkpoints; 0 leaves it to the broker.
+    PAGE_BYTES: most bytes of data in a page; a message that is larger makes a page of its own.
     POLL_INTERVAL: longest pause, in seconds, between two looks at an idle log.
     LISTEN: be woken by NOTIFY; turn off behind a transaction-pooling proxy.
     RETRY_MAX: longest pause, in seconds, while the broker or the database is away.
@@ -37,6 +38,7 @@ class RelaySettings:
     OPTIONS: Mapping[str, Any] = field(default_factory=dict)
     START: Literal["beginning", "now"] = "beginning"
     PAGE_SIZE: int = 0
+    PAGE_BYTES: int = 16 * 1024 * 1024
     POLL_INTERVAL: float = 1.0
     LISTEN: bool = True
     RETRY_MAX: float = 30.0
@@ -46,6 +48,8 @@ class RelaySettings:
             raise ConfigurationError(f"START must be 'beginning' or 'now', not {self.START!r}")
         if not 0 <= self.PAGE_SIZE <= 100_000:
             raise ConfigurationError(f"PAGE_SIZE must be from 0 to 100000, not {self.PAGE_SIZE}")
+        if self.PAGE_BYTES < 1:
+            raise ConfigurationError("PAGE_BYTES must be positive")
         if not 0.005 <= self.POLL_INTERVAL <= 3600:
             raise ConfigurationError("POLL_INTERVAL must be from 0.005 to 3600 seconds")
         if not 0.1 <= self.RETRY_MAX <= 3600:

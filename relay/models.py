@@ -6,7 +6,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from outbox.fields import SnapshotField
+from outbox.fields import CurrentTransactionId, SnapshotField, TransactionIdField
 
 
 class Checkpoint(models.Model):
@@ -14,6 +14,9 @@ class Checkpoint(models.Model):
 
     The newest row of (relay, lane) is the cursor. `previous` is the id of the row before it, 0
     for the first; as it is unique per lane, two processes can never both extend the chain.
+
+    The first row of all lanes is the relay's start: what is visible in its floor is left behind in
+    every lane.
 
     A page belongs to a window: what is visible in `ceiling` and not in `floor`. All of it up to
     `position` is published, and when `complete` the whole window is.
@@ -37,7 +40,15 @@ class Checkpoint(models.Model):
     next_start = models.BigIntegerField(
         _("next start"), help_text=_("The same for the window after this one.")
     )
+    window_previous = models.BigIntegerField(
+        _("previous of window"),
+        default=0,
+        help_text=_("The checkpoint before the first one of this window."),
+    )
     window_count = models.BigIntegerField(_("messages in window"))
+    transaction_id = TransactionIdField(
+        _("transaction id"), db_default=CurrentTransactionId(), editable=False
+    )
     system_identifier = models.BigIntegerField(_("system identifier"))
     first_position = models.BigIntegerField(_("first position"))
     count = models.IntegerField(_("messages"))
@@ -51,6 +62,11 @@ class Checkpoint(models.Model):
         default_permissions = ("view",)
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["relay", "lane", "previous"], name="relay_chain"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["relay", "id"], condition=models.Q(previous=0), name="relay_start"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -37,20 +37,21 @@ def publications(message: Message, relays: list[str]) -> list[Publication]:
         "position": message.position,
     }
     covering = sql.covering(connections[using].vendor)
-    found = {
-        checkpoint.relay: _publication(message, checkpoint)
-        for checkpoint in Checkpoint.objects.using(using).raw(covering, parameters)
-    }
+    found: dict[str, Publication] = {}
+    for checkpoint in Checkpoint.objects.using(using).raw(covering, parameters):
+        publication = _publication(message, checkpoint)
+        if publication.state == State.SKIPPED or checkpoint.relay not in found:
+            found[checkpoint.relay] = publication
     names = dict.fromkeys([*relays, *found])
     return [found.get(name, Publication(name, State.PENDING)) for name in names]
 
 
 def _publication(message: Message, covering: Checkpoint) -> Publication:
-    found = vars(covering)
-    if found["skipped"]:
+    skips = vars(covering)["skips"]
+    if skips and covering.previous == 0:
         return Publication(covering.relay, State.SKIPPED)
     page = range(covering.first_position, covering.position + 1)
-    if found["skips"] or message.position not in page:
+    if skips or message.position not in page:
         return Publication(covering.relay, State.PUBLISHED, before_move=_is_rebased(covering))
     return Publication(covering.relay, State.PUBLISHED, covering)
 

@@ -14,14 +14,18 @@ from relay.exceptions import StaleCursor
 
 Start = Literal["beginning", "now"]
 
+PAGE_BYTES = 16 * 1024 * 1024
+"""Bytes of data in a page, unless a relay's PAGE_BYTES says otherwise."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """Consecutive messages of one lane, and the window that they belong to.
 
     `complete` tells that the window ends with this page. `window_start` and `next_start` bound
-    from below where new transactions' rows stand, in this window and in the next. `due` tells
-    that the page wants a checkpoint even if it is empty.
+    from below where new transactions' rows stand, in this window and in the next;
+    `window_previous` is the checkpoint before the window. `due` tells that the page wants a
+    checkpoint even if it is empty.
     """
 
     lane: int
@@ -34,6 +38,7 @@ class Page:
     window_start: int
     next_start: int
     sequence: int
+    window_previous: int
     window_count: int
     system_identifier: int
     last_position: int
@@ -46,16 +51,26 @@ class Page:
 class Log(ABC):
     """The log of one database as one relay sees it. Belongs to one thread."""
 
-    def __init__(self, relay: str, *, using: str, start: Start = "beginning") -> None:
+    def __init__(
+        self,
+        relay: str,
+        *,
+        using: str,
+        start: Start = "beginning",
+        page_bytes: int = PAGE_BYTES,
+    ) -> None:
         self.relay = relay
         self.using = using
         self.start = start
+        self.page_bytes = page_bytes
 
     @abstractmethod
     def lanes_with_work(self, lanes: int) -> list[int]:
-        """Return the lanes, of 0 … lanes - 1, that hold messages to publish. One statement.
+        """Return the lanes that hold messages to publish. One statement.
 
-        Unless the log was restored or moved: then it is rebased first. Outside a transaction.
+        All of 0 … lanes - 1 are looked at, and those beyond in which there are rows. A relay that
+        has yet to start from "now" gets lane 0, to write that start down.
+        Outside a transaction a log that was restored or moved is rebased first.
         """
 
     @abstractmethod
@@ -68,7 +83,10 @@ class Log(ABC):
 
     @abstractmethod
     def read(self, lane: int, size: int, sequence: int) -> Page:
-        """Return the next page of a lane that acquire() has locked, at most `size` messages."""
+        """Return the next page of a lane that acquire() has locked.
+
+        At most `size` messages, with at most `page_bytes` bytes of data, or one message.
+        """
 
     def is_moved(self) -> bool:
         """Tell whether the log came from another cluster and is not rebased yet."""
@@ -91,6 +109,7 @@ class Log(ABC):
             "sequence": page.sequence,
             "window_start": page.window_start,
             "next_start": page.next_start,
+            "window_previous": page.window_previous,
             "window_count": page.window_count + count,
             "system_identifier": page.system_identifier,
             "first_position": page.positions[0] if count else page.last_position,

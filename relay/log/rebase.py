@@ -46,6 +46,7 @@ from typing import Any, NamedTuple
 from django.db import IntegrityError, OperationalError, connections, transaction
 from django.utils import timezone
 
+from outbox.conf import outbox_settings
 from outbox.failpoints import hit
 from relay import sql
 from relay.locks import REBASE_KEY
@@ -66,13 +67,17 @@ class Group(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """The cursor of a relay and lane."""
+    """How far a relay has come in a lane: by checkpoint `id`, to be extended after `previous`.
+
+    `previous` is 0 in a lane without checkpoints of its own, where `id` is the relay's start.
+    """
 
     id: int
     relay: str
     lane: int
     system_identifier: int
     moved: bool
+    previous: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +202,7 @@ def _checkpoint(chain: Chain, site: Site, ids: BurnedIds, duration: timedelta) -
     values: dict[str, Any] = {
         "relay": chain.relay,
         "lane": chain.lane,
-        "previous": chain.id,
+        "previous": chain.previous,
         "floor": cursor,
         "ceiling": cursor,
         "position": 0,
@@ -206,6 +211,7 @@ def _checkpoint(chain: Chain, site: Site, ids: BurnedIds, duration: timedelta) -
         "window_start": 0,
         "next_start": 0,
         # Counted as large, so that the next window looks for its own start.
+        "window_previous": chain.previous,
         "window_count": sql.LARGE_WINDOW + 1,
         "system_identifier": site.system_identifier,
         "first_position": 0,
@@ -227,7 +233,8 @@ def _lock(using: str) -> None:
 
 
 def _chains(using: str) -> list[Chain]:
-    return [Chain(*row) for row in _query(using, statements.CHAINS, {})]
+    lanes = outbox_settings().LANES
+    return [Chain(*row) for row in _query(using, statements.CHAINS, {"lanes": lanes})]
 
 
 def _any_moved(using: str, chains: Sequence[Chain]) -> bool:
@@ -245,7 +252,9 @@ def _burn(using: str) -> int:
 def _parameters(chains: Sequence[Chain]) -> dict[str, Any]:
     return {
         "chains": [chain.id for chain in chains],
-        "moved": [chain.id for chain in chains if chain.moved],
+        "chain_lanes": [chain.lane for chain in chains],
+        "moved": [chain.moved for chain in chains],
+        "started": [not chain.previous for chain in chains],
     }
 
 

@@ -1,6 +1,15 @@
 """The statements of a rebase, all of PostgreSQL; what they mean is told in relay/log/rebase.py."""
 
-from relay.sql import CHECKPOINT_TABLE, MESSAGE, PG_COVERS, PG_HERE, PG_MOVED, cursors
+from relay.snapshots import EMPTY
+from relay.sql import (
+    CHECKPOINT_TABLE,
+    MESSAGE,
+    NAMES,
+    PG_COVERS,
+    PG_HERE,
+    PG_MOVED,
+    cursors,
+)
 
 # Waits for pages at work, and no longer: pages that would begin are refused meanwhile. No
 # timeout of the server's may cut short what grows with the log.
@@ -19,13 +28,27 @@ SELECT pg_current_snapshot()::text, here.system_identifier,
 FROM {PG_HERE}
 """
 
-# The cursor of every relay and lane, and whether it was written elsewhere.
+_WRITTEN = f"(SELECT *, xmin AS written FROM {CHECKPOINT_TABLE})"
+
+# The cursor of every relay and lane, whether it was written elsewhere, and what extends it. A
+# lane without one has come as far as a relay that started from "now" had at its start; it will
+# need a cursor of its own, as the start of the chain means nothing here.
 CHAINS = f"""
-SELECT c.id, c.relay, c.lane, c.system_identifier, {PG_MOVED}
+WITH RECURSIVE {NAMES}
+SELECT c.id, c.relay, c.lane, c.system_identifier, {PG_MOVED}, c.id
 FROM ({cursors("postgresql")}) AS newest
-JOIN (SELECT *, xmin AS written FROM {CHECKPOINT_TABLE}) AS c ON c.id = newest.id
+JOIN {_WRITTEN} AS c ON c.id = newest.id CROSS JOIN {PG_HERE}
+UNION ALL
+SELECT c.id, c.relay, lanes.lane, c.system_identifier, {PG_MOVED}, 0
+FROM names CROSS JOIN LATERAL (
+    SELECT * FROM {_WRITTEN} AS first
+    WHERE first.relay = names.relay AND first.previous = 0 ORDER BY first.id LIMIT 1) AS c
+CROSS JOIN generate_series(
+    0, greatest(%(lanes)s - 1, (SELECT max(lane) FROM {MESSAGE}))) AS lanes (lane)
 CROSS JOIN {PG_HERE}
-ORDER BY c.id
+WHERE c.floor::text <> '{EMPTY}' AND NOT EXISTS (
+    SELECT FROM {CHECKPOINT_TABLE} AS own WHERE own.relay = c.relay AND own.lane = lanes.lane)
+ORDER BY 1, 3
 """
 
 # Whether a row carries an id that this cluster has not given out: one index look-up a lane.
@@ -65,9 +88,12 @@ here AS MATERIALIZED (
         WHERE a.attrelid = '{MESSAGE}'::regclass AND a.attnum = -1) AS born
     FROM {PG_HERE}),
 chain AS MATERIALIZED (
-    SELECT relay, lane, floor, ceiling, position, complete,
-           id = ANY(%(moved)s::bigint[]) AS moved
-    FROM {CHECKPOINT_TABLE} WHERE id = ANY(%(chains)s::bigint[])),
+    SELECT c.relay, given.lane, c.floor, c.position, given.moved,
+           CASE WHEN given.started THEN c.floor ELSE c.ceiling END AS ceiling,
+           given.started OR c.complete AS complete
+    FROM unnest(%(chains)s::bigint[], %(chain_lanes)s::smallint[], %(moved)s::boolean[],
+                %(started)s::boolean[]) AS given (id, lane, moved, started)
+    JOIN {CHECKPOINT_TABLE} AS c ON c.id = given.id),
 pending AS (
     SELECT m.position, array_agg(c.relay::text ORDER BY c.relay) AS relays
     FROM {MESSAGE} AS m JOIN chain AS c ON c.lane = m.lane CROSS JOIN here

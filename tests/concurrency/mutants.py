@@ -68,6 +68,17 @@ class StartFromSnapshot(PostgreSQLLog):
         return window
 
 
+class WithoutEarlyIds(PostgreSQLLog):
+    """After a large window, the sequence at its opening: ids of before that may stand below it."""
+
+    large_window = -1
+
+    def _query(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        if statement == sql.PG_CURSOR:
+            statement = statement.replace("AND opened.transaction_id", "AND '0'::xid8")
+        return super()._query(statement, parameters)
+
+
 class WithoutLock(PostgreSQLLog):
     """No mutual exclusion: the fence holds the chain, but pages are published twice."""
 

@@ -31,6 +31,19 @@ def test_nothing_is_lost_doubled_or_disordered(page_size: int, seed: int) -> Non
     assert len(findings.by_relay) > 1, "only one relay got to work"
 
 
+class AlwaysLarge(PostgreSQLLog):
+    """Takes every window for a large one, behind which the next start is looked up."""
+
+    large_window = -1
+
+
+def test_nothing_is_lost_behind_large_windows(seed: int) -> None:
+    """Where windows start by what the checkpoint before them knew: each event once, in order."""
+    findings = run(AlwaysLarge, seed, page_size=10)
+
+    assert findings.clean, (seed, findings)
+
+
 def test_a_crash_before_the_checkpoint_only_repeats(seed: int) -> None:
     """Relays that die between publishing and checkpoint lose nothing and keep the order."""
     findings = run(PostgreSQLLog, seed, page_size=10, crash_rate=0.2)
@@ -42,6 +55,7 @@ MUTANTS = [
     (mutants.ById, 20, "lost"),
     (mutants.ByTransactionId, 20, "disordered"),
     (mutants.WithoutStragglers, 20, "lost"),
+    (mutants.WithoutEarlyIds, 50, "lost"),
     (mutants.WithoutLock, 3, "doubled"),
 ]
 

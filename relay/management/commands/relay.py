@@ -84,7 +84,7 @@ class Command(BaseCommand):
 def build(name: str, using: str, shutdown: Shutdown, *, page_size: int | None = None) -> Relay:
     """Return the relay `name` for a database; raise ConfigurationError if it can't be built."""
     conf = get_relay_settings(name)
-    log = open_log(name, using=using, start=conf.START)
+    log = open_log(name, using=using, start=conf.START, page_bytes=conf.PAGE_BYTES)
     return Relay(log, create_broker(name, using=using), conf, shutdown, page_size=page_size)
 
 

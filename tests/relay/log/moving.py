@@ -8,6 +8,7 @@ from django.db import connection, transaction
 from outbox.models import Message
 from relay.models import Checkpoint
 from relay.snapshots import EMPTY, parse
+from relay.states import TransactionId
 
 ELSEWHERE = 42
 """The identifier of the cluster that the log came from."""
@@ -38,6 +39,7 @@ def move(offset: int, system_identifier: int = ELSEWHERE) -> None:
             Checkpoint.objects.filter(pk=checkpoint.pk).update(
                 floor=_shifted(checkpoint.floor, offset),
                 ceiling=_shifted(checkpoint.ceiling, offset),
+                transaction_id=TransactionId(checkpoint.transaction_id + offset),
                 system_identifier=system_identifier or checkpoint.system_identifier,
             )
 
