@@ -285,6 +285,30 @@ def test_a_relay_that_starts_now_starts_now_on_a_moved_log() -> None:
     assert reading.all() == [3]
 
 
+@pytest.mark.parametrize("move", MOVES)
+def test_a_relay_from_now_keeps_its_start_in_lanes_it_has_not_read(
+    move: Callable[[], None],
+) -> None:
+    """Lanes without a chain, also those that come later, go on from the start, wherever it was."""
+    commit(1, key="a")
+    commit(2, key="b")
+    reading = Reading(start="now")
+    assert reading.all() == []
+    commit(3, key="b")
+    move()
+    commit(4, key="a")
+
+    assert sorted(reading.all()) == [3, 4]
+    with override_settings(OUTBOX={"LANES": 8}):
+        for number in range(5, 20):
+            commit(number, key=str(number))
+        log = reading.log
+        while lanes := log.lanes_with_work(8):
+            for lane in lanes:
+                reading.page(lane)
+    assert sorted(reading.broker.numbers()) == [3, 4, *range(5, 20)]
+
+
 def test_a_relay_that_began_after_the_move_keeps_what_it_has_done() -> None:
     """Its cursor is of this cluster: rebasing another relay's must not send its rows again."""
     old = Reading("old")
