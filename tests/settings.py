@@ -6,6 +6,7 @@ that tests do not meet on a broker they share:
 TEST_EXCHANGE   the exchange that the relay publishes to and the consumer binds to
 TEST_GROUP      the group, and so the queue, of the test app's handlers
 TEST_INBOX      more of INBOX, as JSON
+TEST_RELAYS     more of RELAYS, as JSON
 """
 
 import json
@@ -36,3 +37,4 @@ if base.BROKER_URL:
             "OPTIONS": {**base.RELAYS["default"]["OPTIONS"], "EXCHANGE": _exchange},
         },
     }
+RELAYS = {**RELAYS, **json.loads(os.environ.get("TEST_RELAYS", "{}"))}
