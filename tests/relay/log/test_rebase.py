@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import connection, connections, transaction
 from django.db.models import F
-from django.test import override_settings
+from django.test import Client, override_settings
 
 import outbox
 from outbox.models import Message
@@ -24,6 +24,7 @@ from relay.log.rebase import rebase
 from relay.models import Checkpoint
 from relay.replay import Replay, Selection
 from relay.transfer import Transferred, transfer
+from tests.admin_pages import ALL_MODELS, detail_url, log_in, page, shown
 from tests.relay.log.moving import explain, move, move_from_higher, move_from_lower
 from tests.sessions import Session, sessions
 from tests.support import Counted, RecordingBroker
@@ -524,3 +525,15 @@ def test_a_replay_waits_for_the_rebase() -> None:
         pass
 
     assert broker.numbers() == [1]
+
+
+def test_the_admin_says_what_was_published_before_the_move(client: Client) -> None:
+    """Checkpoints of another cluster do not tell which of them it was."""
+    reading = Reading("default")
+    commit(1)
+    reading.all()
+    move_from_higher()
+    reading.all()
+    log_in(client, *ALL_MODELS)
+
+    assert "before the database was moved" in shown(page(client, detail_url(Message.objects.get())))
