@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from inbox.conf import inbox_settings, is_group
-from inbox.routing import is_pattern, matches
 from outbox.envelope import Envelope
 from outbox.exceptions import ConfigurationError
 from outbox.registry import registry as event_types
+from outbox.routing import is_pattern, matches
 
 Function = Callable[[Any, Envelope], object]
 F = TypeVar("F", bound=Function)

@@ -8,8 +8,8 @@ from typing import Any
 from django.db import connections
 
 from outbox.wakeup import CHANNEL
-from relay import sql
 from relay.log.postgresql import lock_key
+from relay.sql import health as sql
 
 # Quoted text, dollar-quoted text, numbers; also where the server has cut the query short.
 _LITERAL = re.compile(r"'(?:[^']|'')*(?:'|$)|\$(\w*)\$.*?(?:\$\1\$|$)|\b\d[\w.]*", re.DOTALL)

@@ -3,7 +3,8 @@
 outbox.OutboxError
 └── RelayError
     ├── StaleCursor
-    └── MovedDatabase
+    ├── MovedDatabase
+    └── ReplayHalted
 """
 
 from outbox.exceptions import OutboxError
@@ -19,3 +20,11 @@ class StaleCursor(RelayError):
 
 class MovedDatabase(RelayError):
     """The log was written in another database cluster, whose transaction ids mean nothing here."""
+
+
+class ReplayHalted(RelayError):
+    """The broker did not confirm a message of a replay; `position` is where to go on."""
+
+    def __init__(self, reason: str, position: int) -> None:
+        super().__init__(reason)
+        self.position = position

@@ -14,7 +14,7 @@ from relay.breaker import Breaker
 from relay.brokers.base import Broker
 from relay.conf import RelaySettings
 from relay.doorbell import Doorbell
-from relay.exceptions import StaleCursor
+from relay.exceptions import MovedDatabase, StaleCursor
 from relay.housekeeping import Housekeeping
 from relay.log import Log
 from relay.parking import Parking
@@ -159,7 +159,7 @@ class Relay:
         except Error as exc:
             self._database_away(exc)
             return None
-        except StaleCursor as exc:
+        except (StaleCursor, MovedDatabase) as exc:
             logger.warning("%s", exc)
             return None
         if result is None:

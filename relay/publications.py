@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from outbox.models import Message
-from relay import sql
 from relay.models import Checkpoint, Parked
+from relay.sql import reports as sql
 from relay.states import State
 
 
@@ -14,13 +14,16 @@ from relay.states import State
 class Publication:
     """What the chain of one relay says about one message.
 
-    `checkpoint` belongs to the page that settled it; None if it is pending, or if that
-    page's checkpoint is no longer kept. `parked` is what became of it apart from any page.
+    `checkpoint` belongs to the page that settled it; None if it is pending, if that page's
+    checkpoint is no longer kept, or if it was `before_move`: checkpoints from before the database
+    was restored or moved do not tell which of them it was. `parked` is what became of it apart
+    from any page.
     """
 
     relay: str
     state: State
     checkpoint: Checkpoint | None = None
+    before_move: bool = False
     parked: Parked | None = None
 
 
@@ -43,7 +46,7 @@ def publications(message: Message, relays: list[str]) -> list[Publication]:
             found[checkpoint.relay] = publication
     for row in Parked.objects.using(using).filter(position=message.position):
         page = found[row.relay].checkpoint if row.relay in found else None
-        found[row.relay] = Publication(row.relay, State(row.state), page, row)
+        found[row.relay] = Publication(row.relay, State(row.state), page, parked=row)
     names = dict.fromkeys([*relays, *found])
     return [found.get(name, Publication(name, State.PENDING)) for name in names]
 
@@ -52,6 +55,16 @@ def _publication(message: Message, covering: Checkpoint) -> Publication:
     skips = vars(covering)["skips"]
     if skips and covering.previous == 0:
         return Publication(covering.relay, State.SKIPPED)
-    if skips or message.position < covering.first_position:
-        return Publication(covering.relay, State.PUBLISHED)
+    page = range(covering.first_position, covering.position + 1)
+    if skips or message.position not in page:
+        return Publication(covering.relay, State.PUBLISHED, before_move=_is_rebased(covering))
     return Publication(covering.relay, State.PUBLISHED, covering)
+
+
+def _is_rebased(checkpoint: Checkpoint) -> bool:
+    """Tell whether a checkpoint is a cursor that was carried over from another cluster."""
+    return (
+        checkpoint.previous > 0
+        and checkpoint.count == 0
+        and checkpoint.floor == checkpoint.ceiling != ""
+    )

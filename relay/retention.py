@@ -9,9 +9,10 @@ from typing import Any
 from django.db import connections
 
 from outbox.retention import BATCH, register_pruner
-from relay import sql
 from relay.conf import relay_settings
 from relay.models import Checkpoint, Parked
+from relay.sql import SQLITE_CURSOR
+from relay.sql import retention as sql
 from relay.states import cursors
 
 
@@ -76,7 +77,7 @@ class Messages:
     def _on_sqlite(self, using: str, run: Run, lane: int, limit: int) -> int:
         bounds = []
         for name, conf in relay_settings().items():
-            [(_, position, _)] = _query(using, sql.SQLITE_CURSOR, {"relay": name, "lane": lane})
+            [(_, position, _)] = _query(using, SQLITE_CURSOR, {"relay": name, "lane": lane})
             if position is not None or conf.START == "beginning":
                 bounds.append(position or 0)
         parameters = {

@@ -5,6 +5,7 @@ between all but the listed ones are (PostgreSQL documentation, "Transaction ID a
 Information Functions").
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -43,3 +44,11 @@ def stragglers(floor: str, ceiling: str) -> list[int]:
     """Return the transactions that were in flight at `floor` and are visible in `ceiling`."""
     upper = parse(ceiling)
     return sorted(xid for xid in parse(floor).in_flight if upper.sees(xid))
+
+
+def with_in_flight(snapshot: str, transaction_ids: Iterable[int]) -> str:
+    """Return the snapshot as if these transactions, finished before it, had been in flight."""
+    taken = parse(snapshot)
+    in_flight = sorted(taken.in_flight.union(transaction_ids))
+    xmin = min([taken.xmin, *in_flight])
+    return f"{xmin}:{taken.xmax}:{','.join(map(str, in_flight))}"

@@ -29,11 +29,11 @@ from django.utils.translation import gettext_lazy as _
 
 from outbox.fields import TransactionIdField
 from outbox.models import Message
-from relay import sql
 from relay.conf import relay_settings
 from relay.models import Checkpoint, Parked
 from relay.parked import ParkedState
 from relay.snapshots import EMPTY, Snapshot, parse
+from relay.sql import reports as sql
 
 
 class State(TextChoices):
@@ -86,7 +86,8 @@ class StateOf(Func):
     ) -> tuple[str, tuple[str, ...]]:
         columns = [compiler.compile(source)[0] for source in self.get_source_expressions()]
         names = dict(zip(("lane", "transaction_id", "position"), columns, strict=True))
-        return sql.state(connection.vendor, **names), (self.relay,) * 3
+        state = sql.state(connection.vendor, **names)
+        return state, (self.relay,) * state.count("%s")
 
     def as_sqlite(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, tuple[str, ...]]:
         return self.as_postgresql(compiler, connection)

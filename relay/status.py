@@ -10,11 +10,12 @@ from django.db.models import Count, Min
 from outbox.clock import database_now
 from outbox.conf import outbox_settings
 from outbox.models import Message
-from relay import sql
 from relay.conf import relay_settings
 from relay.models import Checkpoint
 from relay.parked import ParkedState
 from relay.parking import open_rows
+from relay.sql.health import PG_SYSTEM_IDENTIFIER
+from relay.sql.retention import LANES_OF_LOG
 from relay.states import cursors, some_pending
 
 COUNTED = 10_000
@@ -165,11 +166,11 @@ def _cluster(using: str) -> int:
     if connections[using].vendor != "postgresql":
         return 0
     with connections[using].cursor() as cursor:
-        cursor.execute(sql.PG_SYSTEM_IDENTIFIER)
+        cursor.execute(PG_SYSTEM_IDENTIFIER)
         return int(cursor.fetchone()[0])
 
 
 def _lanes_of_log(using: str) -> list[int]:
     with connections[using].cursor() as cursor:
-        cursor.execute(sql.LANES_OF_LOG)
+        cursor.execute(LANES_OF_LOG)
         return [row[0] for row in cursor.fetchall()]

@@ -3,13 +3,10 @@
 What the broker refuses is parked in that transaction, too.
 """
 
-import os
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
 
 from django.db import transaction
 
@@ -19,6 +16,7 @@ from relay.brokers.base import Broker, Outcome, Status
 from relay.log import Log, Page
 from relay.parking import Parking
 from relay.policy import BEHIND, judge
+from relay.process import process_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +118,3 @@ def _refusal(messages: Sequence[Envelope], parked: Mapping[int, Outcome]) -> str
         if outcome.status is not Status.HELD:
             return f"{messages[index].type} {messages[index].id}: {outcome.reason}"
     return ""
-
-
-@cache
-def process_name() -> str:
-    """Return the name under which checkpoints say who published: host and process id."""
-    return f"{socket.gethostname()[:200]}:{os.getpid()}"

@@ -7,6 +7,7 @@ TEST_EXCHANGE   the exchange that the relay publishes to and the consumer binds 
 TEST_GROUP      the group, and so the queue, of the test app's handlers
 TEST_INBOX      more of INBOX, as JSON
 TEST_RELAY      more of RELAYS["default"], as JSON
+TEST_RELAYS     more of RELAYS, as JSON
 """
 
 import json
@@ -42,3 +43,4 @@ if "TEST_RELAY" in os.environ:
         **RELAYS,
         "default": {**RELAYS["default"], **json.loads(os.environ["TEST_RELAY"])},
     }
+RELAYS = {**RELAYS, **json.loads(os.environ.get("TEST_RELAYS", "{}"))}

@@ -116,8 +116,7 @@ def _row(found: Publication, request: HttpRequest) -> list[Content]:
         reason = link(request, parked, parked.reason)
         return [found.relay, badge, when, parked.settled_by or html.DASH, html.DASH, reason]
     if checkpoint is None:
-        gone = _("no longer kept") if found.state == State.PUBLISHED else html.DASH
-        return [found.relay, badge, html.DASH, html.DASH, html.DASH, gone]
+        return [found.relay, badge, html.DASH, html.DASH, html.DASH, _why_none(found)]
     return [
         found.relay,
         badge,
@@ -126,6 +125,12 @@ def _row(found: Publication, request: HttpRequest) -> list[Content]:
         html.span(checkpoint.duration),
         html.detail_link(request, checkpoint, f"#{checkpoint.pk}"),
     ]
+
+
+def _why_none(found: Publication) -> Content:
+    if found.before_move:
+        return _("before the database was moved")
+    return _("no longer kept") if found.state == State.PUBLISHED else html.DASH
 
 
 extend_messages(RelayExtension())

@@ -81,6 +81,7 @@ class Log(ABC):
 
         All of 0 … lanes - 1 are looked at, and those beyond in which there are rows. A relay that
         has yet to start from "now" gets lane 0, to write that start down.
+        Outside a transaction a log that was restored or moved is rebased first.
         """
 
     @abstractmethod
@@ -104,6 +105,10 @@ class Log(ABC):
 
         Like a page they are bounded by bytes.
         """
+
+    def is_moved(self) -> bool:
+        """Tell whether the log came from another cluster and is not rebased yet."""
+        return False
 
     def checkpoint(self, page: Page, count: int, *, by: str, duration: timedelta) -> None:
         """Record that the first `count` messages of the page are settled: published or parked.

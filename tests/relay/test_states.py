@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import pytest
 from django.db import connection, transaction
@@ -25,6 +25,7 @@ from relay.states import (
     states,
 )
 from relay.transfer import transfer
+from tests.relay.log.moving import move_from_higher, move_from_lower
 from tests.sessions import Session, sessions
 from tests.support import Counted, RecordingBroker
 
@@ -333,3 +334,59 @@ def test_cursors_are_the_newest_checkpoints() -> None:
     for each in found:
         chain = Checkpoint.objects.filter(relay=each.relay, lane=each.lane)
         assert each.pk == chain.latest("previous").pk
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("move", [move_from_lower, move_from_higher])
+def test_states_after_a_move(move: Callable[[], None]) -> None:
+    """Rebased, every message has the state that it has for the broker; when it was is not told."""
+    commit(3, "a")
+    commit(2, "b")
+    reading = Reading()
+    reading.all()
+    commit(2, "a")
+    before = dict(reading.published)
+    move()
+    commit(1, "b")
+    everything = Message.objects.order_by("pk")
+    reading.log.lanes_with_work(LANES)  # notices, and rebases
+    assert [states_of("mine").count((each,)) for each in (State.PUBLISHED, State.PENDING)] == [5, 3]
+    reading.all()
+    commit(1, "a")
+    reading.all()
+
+    assert states_of("mine") == [(State.PUBLISHED,)] * 9
+    found = cursors("default")
+    assert few_pending(everything, found, MANY) == []
+    assert published(everything, "mine", found).count() == 9
+    for message in everything:
+        [publication] = publications(message, ["mine"])
+        message_id = str(message.message_id)
+        if message_id in before:
+            assert publication == Publication("mine", State.PUBLISHED, before_move=True)
+        else:
+            assert publication.checkpoint is not None
+            assert publication.checkpoint.pk == reading.published[message_id]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("move", [move_from_lower, move_from_higher])
+def test_what_was_skipped_stays_skipped_after_a_move(move: Callable[[], None]) -> None:
+    """START = "now" left it behind in the old cluster, and nobody shall think it was published."""
+    commit(2)
+    reading = Reading(start="now")
+    reading.all()
+    commit(1)
+    reading.all()
+    move()
+    commit(1)
+    commit(1, "b")
+    reading.all()
+
+    assert [state for (state,) in states_of("mine")] == [
+        State.SKIPPED,
+        State.SKIPPED,
+        *[State.PUBLISHED] * 3,
+    ]
+    assert len(reading.published) == 3
+    assert publications(Message.objects.earliest("pk"), []) == [Publication("mine", State.SKIPPED)]

@@ -1,10 +1,12 @@
 """Patterns select event types as the topic bindings of AMQP do."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inbox.routing import is_pattern, matches
+from outbox.routing import as_regex, is_pattern, matches
 
 pytestmark = pytest.mark.sqlite
 
@@ -67,6 +69,13 @@ def test_matching_agrees_with_the_definition(pattern: list[str], event_type: lis
         return bool(words) and pattern[0] in ("*", words[0]) and defined(pattern[1:], words[1:])
 
     assert matches(".".join(pattern), ".".join(event_type)) is defined(pattern, event_type)
+
+
+@given(words, st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=6))
+def test_the_regular_expression_matches_the_same(pattern: list[str], event_type: list[str]) -> None:
+    """What a database selects with it is what matches() selects."""
+    text, name = ".".join(pattern), ".".join(event_type)
+    assert bool(re.search(as_regex(text), name)) is matches(text, name)
 
 
 def test_matching_is_quick_for_a_hostile_pattern() -> None:

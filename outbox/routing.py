@@ -20,6 +20,22 @@ def matches(pattern: str, event_type: str) -> bool:
     return _matches(pattern.split("."), event_type.split("."))
 
 
+def as_regex(pattern: str) -> str:
+    """Return the regular expression for the same event types, for any dialect that has `(?:…)`."""
+    parts = pattern.split(".")
+    if all(part == "#" for part in parts):
+        return "^.*$"
+    found, dot = "", ""
+    for part in parts:
+        if part == "#":
+            # In front of the first word the dots come after the words, elsewhere before.
+            found += r"(?:\.[^.]+)*" if dot else r"(?:[^.]+\.)*"
+        else:
+            found += dot + ("[^.]+" if part == "*" else part)
+            dot = r"\."
+    return f"^{found}$"
+
+
 def _matches(pattern: list[str], words: list[str]) -> bool:
     """Match word by word; `reached` holds how much of the pattern may be used up so far."""
     reached = _skip_hashes(pattern, {0})

@@ -1,0 +1,123 @@
+"""The statements of a rebase, all of PostgreSQL; what they mean is told in relay/log/rebase.py."""
+
+from relay.snapshots import EMPTY
+from relay.sql import CHECKPOINT_TABLE, MESSAGE, PG_HERE, PG_MOVED
+from relay.sql.reports import NAMES, PG_COVERS, cursors
+
+# Waits for pages at work, and no longer: pages that would begin are refused meanwhile. No
+# timeout of the server's may cut short what grows with the log.
+LOCK = """
+SELECT set_config('lock_timeout', '2s', true), set_config('statement_timeout', '0', true),
+       pg_advisory_xact_lock(%(rebase_key)s, 0)
+"""
+
+# The snapshot that becomes every cursor, and the highest position in use, read before this
+# transaction gets an id; see PostgreSQLLog. What the lock needed is no longer needed.
+SITE = f"""
+SELECT pg_current_snapshot()::text, here.system_identifier,
+       coalesce(pg_sequence_last_value(
+           pg_get_serial_sequence('{MESSAGE}', 'position')::regclass), 0),
+       set_config('lock_timeout', '0', true)
+FROM {PG_HERE}
+"""
+
+_WRITTEN = f"(SELECT *, xmin AS written FROM {CHECKPOINT_TABLE})"
+
+# The cursor of every relay and lane, whether it was written elsewhere, and what extends it. A
+# lane without one has come as far as a relay that started from "now" had at its start; it will
+# need a cursor of its own, as the start of the chain means nothing here.
+CHAINS = f"""
+WITH RECURSIVE {NAMES}
+SELECT c.id, c.relay, c.lane, c.system_identifier, {PG_MOVED}, c.id
+FROM ({cursors("postgresql")}) AS newest
+JOIN {_WRITTEN} AS c ON c.id = newest.id CROSS JOIN {PG_HERE}
+UNION ALL
+SELECT c.id, c.relay, lanes.lane, c.system_identifier, {PG_MOVED}, 0
+FROM names CROSS JOIN LATERAL (
+    SELECT * FROM {_WRITTEN} AS first
+    WHERE first.relay = names.relay AND first.previous = 0 ORDER BY first.id LIMIT 1) AS c
+CROSS JOIN generate_series(
+    0, greatest(%(lanes)s - 1, (SELECT max(lane) FROM {MESSAGE}))) AS lanes (lane)
+CROSS JOIN {PG_HERE}
+WHERE c.floor::text <> '{EMPTY}' AND NOT EXISTS (
+    SELECT FROM {CHECKPOINT_TABLE} AS own WHERE own.relay = c.relay AND own.lane = lanes.lane)
+ORDER BY 1, 3
+"""
+
+# Whether a row carries an id that this cluster has not given out: one index look-up a lane.
+STRANGERS = f"""
+WITH RECURSIVE lanes (lane) AS (
+    SELECT min(lane) FROM {MESSAGE}
+    UNION ALL
+    SELECT (SELECT min(m.lane) FROM {MESSAGE} AS m WHERE m.lane > lanes.lane)
+    FROM lanes WHERE lane IS NOT NULL
+)
+SELECT EXISTS (
+    SELECT FROM lanes CROSS JOIN LATERAL (
+        SELECT FROM {MESSAGE} AS m
+        WHERE m.lane = lanes.lane AND m.transaction_id >= pg_snapshot_xmax(pg_current_snapshot())
+        ORDER BY m.transaction_id LIMIT 1) AS stranger)
+"""
+
+# An id of this cluster that no row carries: the statement is a transaction of its own.
+BURN = "SELECT pg_current_xact_id()::text::bigint"
+
+# A 32-bit xmin as a full id: the highest that this cluster has given out with this lower half.
+_FULL = "(here.xmax - ((here.xmax - {xmin}::text::bigint) & 4294967295))"
+
+# Whether the transaction of message m may have run here. The table's system columns were
+# written when it was created here, and never since; a row is inserted by its transaction or by
+# one of its savepoints, which have higher ids.
+_NATIVE = f"""
+(m.transaction_id::text::bigint BETWEEN here.born AND {_FULL.format(xmin="m.xmin")})
+"""
+
+# For each message that somebody has yet to publish, the names of those relays. The join goes by
+# lane, so that a log of any size is read once, from end to end.
+_PENDING = f"""
+here AS MATERIALIZED (
+    SELECT here.xmax, (
+        SELECT {_FULL.format(xmin="a.xmin")} FROM pg_attribute AS a
+        WHERE a.attrelid = '{MESSAGE}'::regclass AND a.attnum = -1) AS born
+    FROM {PG_HERE}),
+chain AS MATERIALIZED (
+    SELECT c.relay, given.lane, c.floor, c.position, given.moved,
+           CASE WHEN given.started THEN c.floor ELSE c.ceiling END AS ceiling,
+           given.started OR c.complete AS complete
+    FROM unnest(%(chains)s::bigint[], %(chain_lanes)s::smallint[], %(moved)s::boolean[],
+                %(started)s::boolean[]) AS given (id, lane, moved, started)
+    JOIN {CHECKPOINT_TABLE} AS c ON c.id = given.id),
+pending AS (
+    SELECT m.position, array_agg(c.relay::text ORDER BY c.relay) AS relays
+    FROM {MESSAGE} AS m JOIN chain AS c ON c.lane = m.lane CROSS JOIN here
+    WHERE NOT {PG_COVERS.format(transaction_id="m.transaction_id", position="m.position")}
+       OR (c.moved AND {_NATIVE})
+    GROUP BY m.position)
+"""
+
+# Which groups of relays share pending messages: each needs an id of its own.
+GROUPS = f"WITH {_PENDING} SELECT DISTINCT relays::text, relays FROM pending"
+
+# The only UPDATE of the log that there ever is. A group that was not there before gets the id that
+# is in flight for everyone. What nobody has to publish is touched only where its id would one
+# day look new, or carries what is in flight for somebody from now on.
+REWRITE = f"""
+WITH {_PENDING},
+burned AS (
+    SELECT * FROM unnest(%(groups)s::text[], %(ids)s::bigint[]) AS burned (relays, id)),
+wanted AS (
+    SELECT m.position, pending.relays,
+           CASE WHEN pending.relays IS NULL THEN %(nobody)s
+                ELSE coalesce(burned.id, %(everyone)s) END AS id
+    FROM {MESSAGE} AS m
+    LEFT JOIN pending ON pending.position = m.position
+    LEFT JOIN burned ON burned.relays = pending.relays::text
+    WHERE pending.position IS NOT NULL
+       OR NOT pg_visible_in_snapshot(m.transaction_id, %(now)s::pg_snapshot)
+       OR m.transaction_id = ANY(%(burned)s::xid8[])),
+rewritten AS (
+    UPDATE {MESSAGE} AS m SET transaction_id = wanted.id::text::xid8
+    FROM wanted WHERE wanted.position = m.position
+    RETURNING wanted.relays)
+SELECT relays, count(*) FROM rewritten GROUP BY relays
+"""
