@@ -8,7 +8,7 @@ from typing import Any
 from django.db import connections
 
 from outbox.wakeup import CHANNEL
-from relay.log.postgresql import lock_key
+from relay.locks import lock_key
 from relay.sql import health as sql
 
 # Quoted text, dollar-quoted text, numbers; also where the server has cut the query short.

@@ -53,19 +53,27 @@ def parked(using: str) -> Iterator[Finding]:
     )
     waiting = open_rows(using).filter(state=ParkedState.WAITING).count()
     for relay, state, reason, topic, count, keys, error in reasons.order_by("-count")[:REASONS]:
-        dead = state == ParkedState.DEAD
-        yield Finding(
-            level=Level.ERROR if dead else Level.WARNING,
-            id="relay.dead" if dead else "relay.parked",
-            title=f"Relay {relay!r}: {count:,} messages to {topic!r} are {state}",
-            text=f"{reason}: {error}. {keys:,} keys wait.",
-            hint=(
-                "Mend the reason, then: manage.py relay_requeue, or discard them."
-                if dead
-                else "Mend the reason; they are tried again by themselves."
-            ),
-            figures={"count": count, "keys": keys, "waiting": waiting},
-        )
+        what = f"Relay {relay!r}: {count:,} messages to {topic!r} are {state}"
+        text = f"{reason}: {error}. {keys:,} keys wait."
+        figures = {"count": count, "keys": keys, "waiting": waiting}
+        if state == ParkedState.DEAD:
+            yield Finding(
+                level=Level.ERROR,
+                id="relay.dead",
+                title=what,
+                text=text,
+                hint="Mend the reason, then: manage.py relay_requeue, or discard them.",
+                figures=figures,
+            )
+        else:
+            yield Finding(
+                level=Level.WARNING,
+                id="relay.parked",
+                title=what,
+                text=text,
+                hint="Mend the reason; they are tried again by themselves.",
+                figures=figures,
+            )
 
 
 def _relay(name: str, found: list[LaneStatus], using: str) -> Iterator[Finding]:

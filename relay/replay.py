@@ -19,10 +19,9 @@ from django.db.models.lookups import Exact
 from outbox.envelope import Envelope
 from outbox.models import Message
 from outbox.routing import as_regex
-from relay.brokers.base import Broker
+from relay.brokers.base import Broker, Outcome, Status
 from relay.exceptions import MovedDatabase, ReplayHalted
 from relay.log import open_log
-from relay.policy import Judgement, Verdict, judge
 from relay.states import State, StateOf
 
 PAGE_BYTES = 16 * 1024 * 1024
@@ -133,11 +132,12 @@ class Replay:
             rows = Message.objects.using(self._using).in_bulk(positions)
             # Retention may delete between the two statements.
             page = [rows[position] for position in positions if position in rows]
-            judgement = judge(self.broker.publish([envelope(row) for row in page]))
-        self.published += judgement.confirmed
-        if judgement.verdict is not Verdict.PASSED:
-            self.next_position = page[judgement.confirmed].position
-            raise ReplayHalted(_why(judgement, page[judgement.confirmed]), self.next_position)
+            outcomes = self.broker.publish([envelope(row) for row in page])
+        for row, outcome in zip(page, outcomes, strict=True):
+            if outcome.status is not Status.CONFIRMED:
+                self.next_position = row.position
+                raise ReplayHalted(_why(outcome, row), self.next_position)
+            self.published += 1
         self.next_position = positions[-1] + 1
         return True
 
@@ -169,10 +169,10 @@ def _of_type(pattern: str) -> Q:
     return Q(type=pattern)
 
 
-def _why(judgement: Judgement, message: Message) -> str:
-    refused = judgement.verdict is Verdict.REFUSED
-    what = f"Message {message.message_id} is refused" if refused else "The broker is away"
-    return f"{what}: {judgement.reason}"
+def _why(outcome: Outcome, message: Message) -> str:
+    away = outcome.status is Status.UNKNOWN
+    what = "The broker is away" if away else f"Message {message.message_id} is refused"
+    return f"{what}: {outcome.reason}"
 
 
 def _missing(selection: Selection, oldest: int, time: datetime) -> str:
