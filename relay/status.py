@@ -77,9 +77,7 @@ class LaneStatus:
         if self.stalled:
             return f"pending for {self.oldest_pending:.0f} s, and nothing moves"
         if self.dead or self.parked:
-            return (
-                f"{self.parked} messages are parked, {self.dead} dead, {self.waiting} wait behind"
-            )
+            return f"{self.parked} parked, {self.dead} dead, {self.waiting} wait behind them"
         return ""
 
 
