@@ -17,6 +17,7 @@ from inbox.conf import InboxSettings
 from inbox.delivery import Result
 from inbox.receiver import Batch
 from inbox.subscription import Incoming, Subscription
+from outbox import amqp
 from outbox.failpoints import hit
 from outbox.shutdown import Shutdown
 
@@ -44,11 +45,15 @@ class Progress:
 
 
 class Consumer:
-    """One process that consumes the queue of one group, on one connection."""
+    """One process that consumes the queue of one group, on one connection.
+
+    Raises ConfigurationError for a URL that is not that of an AMQP broker.
+    """
 
     def __init__(
         self, group: str, *, url: str, conf: InboxSettings, using: str, shutdown: Shutdown
     ) -> None:
+        amqp.check_url(url)
         self.group = group
         self.progress = Progress()
         self._url = url
@@ -176,8 +181,12 @@ class Consumer:
         """Say once that something is away, and wait before the next attempt."""
         if self.progress.away != what:
             self.progress.away, self._outages = what, 0
+            where = amqp.address(self._url) if what == BROKER else f"database {self._using!r}"
             logger.error(
-                "The %s is away: %s. Nothing is lost; trying again until it is back.", what, reason
+                "The %s is away (%s): %s. Nothing is lost; trying again until it is back.",
+                what,
+                where,
+                reason,
             )
         delay = self._conf.backoff.delay(self._outages)
         self._outages += 1

@@ -5,6 +5,7 @@ raises, nothing of it remains and its receipt is taken back before the commit.
 
 Constraints that the database checks at the commit would let one handler fail the whole batch.
 They are checked before; if one is violated, the batch starts again and checks after each handler.
+It starts again as well when a handler ends the transaction, past Django: without calling that one.
 """
 
 import logging
@@ -19,6 +20,7 @@ from inbox import sql
 from inbox.delivery import Delivery, Result
 from inbox.models import DeadLetter
 from inbox.registry import Handler, handlers
+from inbox.transactions import kept_open, lost, transaction_lives
 from outbox import codec
 from outbox.context import Context, use_context
 from outbox.envelope import Envelope
@@ -58,6 +60,15 @@ class DeferredViolation(Exception):
     """Some handler of the batch violates a constraint that is checked at the commit."""
 
 
+class TransactionEnded(Exception):
+    """A handler ended the transaction of its batch, on a connection that is not lost."""
+
+    def __init__(self, claim: Claim, reason: str) -> None:
+        super().__init__(reason)
+        self.claim = claim
+        self.reason = reason
+
+
 class Batch:
     """The deliveries of one transaction. `group` selects handlers; None means all of them.
 
@@ -76,11 +87,11 @@ class Batch:
         self._using = using
         self._group = group
         self._ordered = ordered
-        self._start(check_each=False)
+        self._check_each = False
+        self._set_aside: dict[Claim, str] = {}  # calls that end the transaction, and how
 
-    def _start(self, *, check_each: bool) -> None:
+    def _start(self) -> None:
         self.results = [Result() for _ in self.deliveries]
-        self._check_each = check_each
         self._dead: list[DeadRow] = []
         self._released: list[Claim] = []
         self._stopped_keys: dict[str | None, str] = {}
@@ -91,15 +102,21 @@ class Batch:
         Raises OperationalError or InterfaceError when the database cannot be reached; nothing
         has happened then.
         """
-        try:
-            self._receive()
-        except DeferredViolation:
-            self._start(check_each=True)
-            self._receive()
-        hit("inbox.committed")
-        return self.results
+        while True:  # each time with another call set aside, so it ends
+            try:
+                self._receive()
+            except DeferredViolation:
+                self._check_each = True
+            except TransactionEnded as exc:
+                self._set_aside[exc.claim] = exc.reason
+            else:
+                hit("inbox.committed")
+                return self.results
 
     def _receive(self) -> None:
+        self._start()
+        # What the caller did in a transaction of his own could not be done again.
+        self._repeatable = not connections[self._using].in_atomic_block
         with transaction.atomic(using=self._using):
             wanted = self._decode()
             hit("inbox.received")
@@ -167,6 +184,9 @@ class Batch:
             if blocker is not None:
                 result.failures[found.name] = f"waits behind {blocker} of its key"
                 self._released.append(claim)
+            elif claim in self._set_aside:
+                result.failures[found.name] = self._set_aside[claim]
+                self._released.append(claim)
             elif not self._call(found, item):
                 self._released.append(claim)
         if self._ordered and envelope.key is not None and result.failures:
@@ -187,7 +207,8 @@ class Batch:
         hooks = len(connection.run_on_commit)
         try:
             with transaction.atomic(using=self._using), use_context(Context.caused_by(envelope)):
-                found.function(event, envelope)
+                with kept_open(connection):
+                    found.function(event, envelope)
                 if transaction.get_rollback(using=self._using):
                     raise RolledBack(
                         "the transaction is marked for rollback, by set_rollback(True) or by a "
@@ -198,17 +219,21 @@ class Batch:
         except KeyboardInterrupt:
             raise  # a person's wish, not the handler's
         except BaseException as exc:
-            if not _transaction_lives(connection):
+            alive = transaction_lives(connection)
+            if not alive and (lost(connection) or not self._repeatable):
                 raise OperationalError(
                     f"the transaction was lost while handler {found.name} ran: {_describe(exc)}"
                 ) from exc
-            result.failures[found.name] = _describe(exc)
             logger.exception(
                 "Handler %s failed on %s %s; nothing of it remains, it will be tried again.",
                 found.name,
                 envelope.type,
                 envelope.id,
             )
+            if not alive:
+                claim = (envelope.id, found.name, envelope.source)
+                raise TransactionEnded(claim, f"ended the transaction: {_describe(exc)}") from exc
+            result.failures[found.name] = _describe(exc)
             return False
         _make_robust(connection, hooks)
         result.handled += 1
@@ -288,15 +313,6 @@ def _unwanted(delivery: Delivery, envelope: Envelope, group: str, others: list[H
         reason = DeadLetter.Reason.UNKNOWN_TYPE
         error = f"No handler of group {group!r} for {what}."
     return DeadRow(delivery, reason, error, group, envelope)
-
-
-def _transaction_lives(connection: BaseDatabaseWrapper) -> bool:
-    """Tell whether the transaction around a handler that failed can go on."""
-    return (
-        connection.connection is not None
-        and not connection.needs_rollback
-        and connection.is_usable()
-    )
 
 
 def _make_robust(connection: BaseDatabaseWrapper, start: int) -> None:

@@ -412,9 +412,10 @@ def exists(queue: Queue) -> bool:
 def test_a_broker_that_is_away_is_told_once(
     handling: Handling, told: Callable[[str], list[str]]
 ) -> None:
-    """However many attempts it takes; credentials are not in the log."""
+    """However many attempts it takes, with its addresses; credentials are not in the log."""
     handling()
-    queue = make_queue("amqp://guest:secret@127.0.0.1:1//", RETRY_MAX=0.1)
+    url = "amqp://guest:secret@127.0.0.1:1//;amqp://guest:secret@localhost:1/other"
+    queue = make_queue(url, RETRY_MAX=0.1)
     with closing_shutdown() as shutdown:
         consumer = queue.consumer(shutdown)
         with in_thread(consumer.run):
@@ -422,8 +423,18 @@ def test_a_broker_that_is_away_is_told_once(
             shutdown.request()
 
     [said] = told("The broker is away")
+    assert "(amqp://127.0.0.1:1//;amqp://localhost:1/other)" in said
     assert "Nothing is lost" in said
     assert "secret" not in said
+
+
+@pytest.mark.parametrize("url", ["redis://:secret@localhost", "amqp://guest:secret@host:99999//"])
+def test_a_url_that_cannot_work_ends_the_consumer(url: str) -> None:
+    """Waiting would not help: the error says what it must look like, and quotes nothing of it."""
+    with closing_shutdown() as shutdown, pytest.raises(ConfigurationError, match="URL") as caught:
+        make_queue(url).consumer(shutdown)
+
+    assert "secret" not in str(caught.value)
 
 
 def test_until_empty_gives_up_on_an_absent_broker(handling: Handling) -> None:
@@ -555,6 +566,7 @@ def test_while_the_database_is_away_messages_wait(
     assert effects() == list(range(1, 12))
     assert consumer.progress.duplicates == 0
     assert len(told("The database is away")) == len(told("The database is back")) == 1
+    assert "(database 'default')" in told("The database is away")[0]
     assert told("The broker is away") == []
     assert queue.ready() == 0
 

@@ -10,6 +10,7 @@ import pytest
 from django.db import (
     IntegrityError,
     OperationalError,
+    close_old_connections,
     connection,
     connections,
     transaction,
@@ -31,6 +32,7 @@ from tests.inbox.support import (
     postgresql,
     receive,
     record,
+    records,
     until,
     waiting_for_lock,
 )
@@ -332,6 +334,32 @@ def leave(event: Happened, message: Envelope) -> None:
     raise SystemExit(3)
 
 
+def close(event: Happened, message: Envelope) -> None:
+    record(event, message, "closed")
+    connection.close()
+
+
+def close_all(event: Happened, message: Envelope) -> None:
+    record(event, message, "closed all")
+    connections.close_all()
+
+
+def close_old(event: Happened, message: Envelope) -> None:
+    record(event, message, "closed old")
+    close_old_connections()
+
+
+def close_driver(event: Happened, message: Envelope) -> None:
+    record(event, message, "closed past Django")
+    connection.connection.close()
+
+
+def end_transaction(event: Happened, message: Envelope) -> None:
+    record(event, message, "ended")
+    with connection.cursor() as cursor:
+        cursor.execute("ROLLBACK")
+
+
 @pytest.mark.sqlite
 @pytest.mark.parametrize(
     "breaking",
@@ -341,22 +369,31 @@ def leave(event: Happened, message: Envelope) -> None:
         roll_back,
         pytest.param(time_out, marks=postgresql),
         leave,
+        close,
+        close_all,
+        pytest.param(close_old, marks=postgresql),  # SQLite's is never too old
+        pytest.param(close_driver, marks=postgresql),
+        pytest.param(end_transaction, marks=postgresql),
     ],
 )
 def test_a_handler_that_breaks_its_transaction_harms_only_itself(
-    breaking: Callable[..., None], handling: Handling
+    breaking: Callable[..., None], handling: Handling, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However it breaks it, the other handlers and messages of the batch commit."""
+    """However it breaks it, the other handlers and messages of the batch commit, once."""
     handling(named("before"), name="before")
     handling(breaking, name="breaking")
     handling(named("behind"), name="behind")
+    batch = [happened(1), happened(2)]
 
-    results = receive(happened(1), happened(2))
+    results = receive(*batch)
 
     assert [list(result.failures) for result in results] == [["breaking"]] * 2
     assert (effects("before"), effects("behind")) == ([1, 2], [1, 2])
     assert len(effects()) == 4
     assert {handler for handler, _ in receipts()} == {"before", "behind"}
+    assert [r.split(";")[0] for r in records(caplog, "Handler")] == [
+        f"Handler breaking failed on {HAPPENED} {message.id}" for message in batch
+    ]
 
 
 @pytest.mark.sqlite
@@ -439,37 +476,35 @@ def terminate(pid: int) -> None:
         cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 
 
+@pytest.mark.sqlite
+@pytest.mark.parametrize("breaking", [close, close_all])
+def test_a_handler_cannot_close_the_connection_of_the_caller(
+    breaking: Callable[..., None], handling: Handling
+) -> None:
+    """A relay has its page in this transaction, and could not go on without."""
+    handling(breaking, name="breaking")
+    handling(named("behind"), name="behind")
+
+    with transaction.atomic():
+        [result] = receive(happened())
+
+    assert "must not close the database connection" in result.failures["breaking"]
+    assert effects() == [1]
+
+
 @postgresql
-def test_a_handler_that_closes_the_connection_undoes_the_batch(handling: Handling) -> None:
-    """Django would end such a transaction without a word and without a commit."""
+@pytest.mark.parametrize("breaking", [close_driver, end_transaction])
+def test_a_handler_that_ends_the_transaction_of_the_caller_is_an_error(
+    breaking: Callable[..., None], handling: Handling
+) -> None:
+    """What the caller did is gone as well, so nothing is reported as settled."""
+    handling(breaking, name="breaking")
 
-    def close(event: Happened, message: Envelope) -> None:
-        if event.number == 2:
-            connections["default"].close()
+    with pytest.raises(OperationalError, match="while handler breaking ran"), transaction.atomic():
+        receive(happened())
+    connection.close()
 
-    handling(close)
-
-    with pytest.raises(OperationalError, match="while handler record ran"):
-        receive(happened(1), happened(2))
-
-    assert receipts() == set()
-
-
-@postgresql
-def test_a_handler_that_ends_the_transaction_is_an_error(handling: Handling) -> None:
-    """Raw ROLLBACK takes the receipts along: the batch is not reported as settled."""
-
-    def rollback(event: Happened, message: Envelope) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("ROLLBACK")
-
-    handling(rollback)
-
-    with pytest.raises(OperationalError, match="while handler record ran"):
-        receive(happened(1), happened(2))
-
-    connections["default"].close()
-    assert receipts() == set()
+    assert (effects(), receipts()) == ([], set())
 
 
 # --- What a handler does besides -------------------------------------------------------------
