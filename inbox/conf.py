@@ -26,10 +26,13 @@ def is_group(name: str) -> bool:
 class InboxSettings:
     """INBOX = {...}. Times are in seconds.
 
-    URL: the broker to consume from; by default that of the first relay with an AMQP URL.
+    URL: the broker to consume from; by default that of the first relay with an AMQP URL, together
+        with the EXCHANGE and SSL in that relay's OPTIONS, unless they are set here.
     EXCHANGE: the topic exchange that queues are bound to.
-    GROUP: the group of handlers that name none; its queue has the same name. By default the
-        service's name, from OUTBOX["SOURCE"].
+    GROUP: the group of handlers that name none. By default the service's name, from
+        OUTBOX["SOURCE"].
+    QUEUE_PREFIX: what the name of a group's queue begins with, before that of the group. Another
+        one for each environment keeps apart those that share a broker.
     PREFETCH: how many messages a consumer holds at once, and the largest batch.
     REDELIVERY_MIN, REDELIVERY_MAX: bounds of the pause before a failed message is tried again.
     RETRY_MAX: longest pause while the broker or the database is away.
@@ -39,6 +42,7 @@ class InboxSettings:
     URL: str = ""
     EXCHANGE: str = "events"
     GROUP: str = ""
+    QUEUE_PREFIX: str = ""
     PREFETCH: int = 100
     REDELIVERY_MIN: float = 1.0
     REDELIVERY_MAX: float = 60.0
@@ -49,11 +53,12 @@ class InboxSettings:
     SSL: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if self.GROUP and not is_group(self.GROUP):
-            raise ConfigurationError(
-                f"INBOX['GROUP'] {self.GROUP!r}: 1 to 100 letters, digits, or any of '_.:-', and "
-                "not amq.*"
-            )
+        for name, value in (("GROUP", self.GROUP), ("QUEUE_PREFIX", self.QUEUE_PREFIX)):
+            if value and not is_group(value):
+                raise ConfigurationError(
+                    f"INBOX[{name!r}] {value!r}: 1 to 100 letters, digits, or any of '_.:-', and "
+                    "not amq.*"
+                )
         if not 1 <= len(self.EXCHANGE.encode()) <= 255:
             raise ConfigurationError("INBOX['EXCHANGE'] must have 1 to 255 bytes")
         if not 1 <= self.PREFETCH <= 10_000:
@@ -84,25 +89,40 @@ class InboxSettings:
 
 @cache
 def inbox_settings() -> InboxSettings:
-    """Return INBOX as it is now."""
-    return parse(InboxSettings, getattr(settings, "INBOX", {}), "INBOX")
+    """Return INBOX as it is now, with a relay's broker if it has none of its own."""
+    raw = getattr(settings, "INBOX", {})
+    if isinstance(raw, Mapping) and not raw.get("URL"):
+        relays = _relays_broker()
+        raw = {**relays, **raw, "URL": relays.get("URL", "")}
+    return parse(InboxSettings, raw, "INBOX")
 
 
 def broker_url() -> str:
     """Return the URL of the AMQP broker to consume from, or "" if there is none."""
-    if inbox_settings().URL:
-        return inbox_settings().URL
-    # Read as plain settings: the inbox does not depend on the relay.
+    return inbox_settings().URL
+
+
+def _relays_broker() -> dict[str, Any]:
+    """Return URL, EXCHANGE and SSL of the first relay with an AMQP URL.
+
+    Read as plain settings: the inbox does not depend on the relay, which checks them itself.
+    """
     relays = getattr(settings, "RELAYS", {})
     for relay in relays.values() if isinstance(relays, Mapping) else ():
         url = relay.get("URL", "") if isinstance(relay, Mapping) else ""
         if str(url).partition("://")[0] in ("amqp", "amqps", "pyamqp"):
-            return str(url)
-    return ""
+            options = relay.get("OPTIONS")
+            options = options if isinstance(options, Mapping) else {}
+            return {"URL": str(url)} | {
+                name: options[name]
+                for name, kind in (("EXCHANGE", str), ("SSL", Mapping))
+                if options.get(name) and isinstance(options[name], kind)
+            }
+    return {}
 
 
 def _forget(*, setting: str, **_: Any) -> None:
-    if setting in {"INBOX", "OUTBOX", "ROOT_URLCONF"}:
+    if setting in {"INBOX", "RELAYS"}:
         inbox_settings.cache_clear()
 
 

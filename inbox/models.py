@@ -30,6 +30,14 @@ class Receipt(models.Model):
             # The message id comes first: it is what people search by.
             models.UniqueConstraint(fields=["message_id", "handler", "source"], name="inbox_once"),
         ]
+        indexes: ClassVar[list[models.Index]] = [
+            # Messages of other senders often have none.
+            models.Index(
+                fields=["correlation_id"],
+                name="inbox_correlation",
+                condition=models.Q(correlation_id__isnull=False),
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.handler} {self.message_id}"

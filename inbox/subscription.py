@@ -43,7 +43,7 @@ class Subscription:
     def __init__(self, group: str, *, url: str, conf: InboxSettings) -> None:
         self._url = url
         self.arrived: deque[Incoming] = deque()
-        self._queue = queue_name(group)
+        self._queue = queue_name(group, conf)
         self._group = group
         self._conf = conf
         self._heartbeat: Heartbeat | None = None
@@ -58,7 +58,7 @@ class Subscription:
         conf = self._conf
         connection = self._connection = amqp.connect(
             self._url,
-            name=f"django-outbox-inbox {self._group}",
+            name=f"django-outbox-inbox {self._queue}",
             connect_timeout=conf.CONNECT_TIMEOUT,
             socket_timeout=conf.SOCKET_TIMEOUT,
             heartbeat=conf.HEARTBEAT,
@@ -66,7 +66,7 @@ class Subscription:
             frame_handler=tolerant_frame_handler,
         )
         bound = handlers.groups().get(self._group, [])
-        declare(connection, exchange=conf.EXCHANGE, group=self._group, bound=bound)
+        declare(connection, exchange=conf.EXCHANGE, queue=self._queue, bound=bound)
         self._heartbeat = Heartbeat(connection.connection)
         self._heartbeat.start()
         self._channel = connection.channel()

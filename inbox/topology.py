@@ -11,6 +11,7 @@ from typing import Any
 from amqp.exceptions import PreconditionFailed
 from kombu import Connection, Exchange, Queue
 
+from inbox.conf import InboxSettings, inbox_settings
 from inbox.registry import Handler
 from outbox.exceptions import ConfigurationError
 from outbox.registry import registry as event_types
@@ -18,24 +19,24 @@ from outbox.registry import registry as event_types
 logger = logging.getLogger("inbox")
 
 
-def queue_name(group: str) -> str:
-    """Return the name of a group's queue."""
-    return group
+def queue_name(group: str, conf: InboxSettings | None = None) -> str:
+    """Return the name of a group's queue, by default as INBOX is now."""
+    return (conf or inbox_settings()).QUEUE_PREFIX + group
 
 
-def declare(connection: Connection, *, exchange: str, group: str, bound: Iterable[Handler]) -> None:
-    """Declare the exchange, the group's queue and a binding for each of its patterns.
+def declare(connection: Connection, *, exchange: str, queue: str, bound: Iterable[Handler]) -> None:
+    """Declare the exchange, a group's queue and a binding for each of its patterns.
 
     A queue that exists with other arguments, a policy of the operator's say, is used as it is.
     Raises ConfigurationError if the exchange exists and is no durable topic exchange.
     """
     topic = Exchange(exchange, type="topic", durable=True)
     _declare_exchange(connection, topic)
-    _declare_queue(connection, queue_name(group))
+    _declare_queue(connection, queue)
     channel: Any
     with connection.channel() as channel:
         for routing_key in sorted(routing_keys(bound)):
-            channel.queue_bind(queue=queue_name(group), exchange=exchange, routing_key=routing_key)
+            channel.queue_bind(queue=queue, exchange=exchange, routing_key=routing_key)
 
 
 def routing_keys(bound: Iterable[Handler]) -> set[str]:

@@ -16,6 +16,7 @@ import msgspec
 
 from outbox.envelope import JSON, Envelope
 from outbox.exceptions import InvalidEvent, UndecodableMessage
+from outbox.problems import cause, describe
 from outbox.registry import EventType
 
 _encoder = msgspec.json.Encoder()
@@ -28,6 +29,7 @@ _SEQUENCES = (list, tuple, set, frozenset)
 _NUMBERS = (float, Decimal)
 _LOSSLESS = frozenset({str, int, bool, type(None)})
 _REFUSALS = (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError)
+_HERE = (lambda: None).__code__.co_filename
 _REFUSED_CONTENT = ("pickle", "x-python-serialize")
 
 
@@ -48,7 +50,7 @@ def encode(payload: object, event_type: EventType) -> bytes:
             raise InvalidEvent("a string contains a NUL character")
         return body
     except _REFUSALS as exc:
-        raise _refusal(event_type, exc) from exc
+        raise _refusal(event_type, exc) from cause(exc)
 
 
 def build(payload: Any, event_type: EventType) -> Any:
@@ -66,7 +68,7 @@ def build(payload: Any, event_type: EventType) -> Any:
         _refuse_lossy(_tree(instance), "$")
         return _decode_as(_json(instance), schema)
     except _REFUSALS as exc:
-        raise _refusal(event_type, exc) from exc
+        raise _refusal(event_type, exc) from cause(exc)
 
 
 def decode(envelope: Envelope, event_type: EventType | None) -> Any:
@@ -87,7 +89,10 @@ def decode(envelope: Envelope, event_type: EventType | None) -> Any:
             return _plain_decoder.decode(envelope.data) if envelope.data else None
         return _decode_as(envelope.data, schema)
     except Exception as exc:  # classes run code of their own; no message may break the receiver
-        raise UndecodableMessage(f"data of {envelope.type} v{envelope.version}: {exc}") from exc
+        problem = describe(exc, within=_HERE)
+        raise UndecodableMessage(
+            f"data of {envelope.type} v{envelope.version}: {problem}"
+        ) from cause(exc)
 
 
 @lru_cache(maxsize=64)
@@ -110,7 +115,7 @@ def check_content_type(content_type: object) -> None:
 def _refusal(event_type: EventType, exc: Exception) -> InvalidEvent:
     """Return the InvalidEvent that names the event type as well."""
     separator = ":" if isinstance(exc, InvalidEvent) else " cannot be encoded:"
-    return InvalidEvent(f"{event_type}{separator} {exc}")
+    return InvalidEvent(f"{event_type}{separator} {describe(exc, within=_HERE)}")
 
 
 def _check_names(payload: object, schema: type) -> None:
@@ -152,7 +157,10 @@ def _is_pydantic(schema: type) -> bool:
 
 @cache
 def _decoder(schema: type) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(schema)
+    try:
+        return msgspec.json.Decoder(schema)
+    except Exception as exc:  # about the class: no data has been seen
+        raise TypeError(f"{schema.__qualname__} cannot be decoded: {exc}") from exc
 
 
 def _decode_as(body: bytes, schema: type) -> Any:

@@ -218,7 +218,9 @@ def _text(name: str, value: object, limit: int = MAX_ATTRIBUTE) -> str | None:
     if isinstance(value, Enum):
         value = value.value
     if isinstance(value, bool) or not isinstance(value, str | int | uuid.UUID):
-        raise InvalidEvent(f"{name} must be a string, a whole number or a UUID, not {value!r}")
+        raise InvalidEvent(
+            f"{name} must be a string, a whole number or a UUID, not a {type(value).__qualname__}"
+        )
     text = str(value)
     if not text:
         raise InvalidEvent(f"{name} is empty; leave it out for a message that has none")

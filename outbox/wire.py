@@ -153,7 +153,7 @@ def _required(attributes: dict[str, str], name: str) -> str:
 def _parse_version(value: str) -> int:
     # Nine digits fit the column; int() of a huge string would be slow or refused.
     if not value.isascii() or not value.isdecimal() or len(value) > 9 or int(value) < 1:
-        raise UndecodableMessage(f"attribute dataversion is not a version number: {value[:40]!r}")
+        raise UndecodableMessage("attribute dataversion is not a version number")
     return int(value)
 
 
@@ -162,9 +162,9 @@ def _parse_time(value: str) -> datetime:
         try:
             return datetime.fromtimestamp(int(value) / 1000, tz=UTC)
         except (OverflowError, ValueError, OSError):
-            raise UndecodableMessage(f"attribute time is out of range: {value[:40]!r}") from None
+            raise UndecodableMessage("attribute time is out of range") from None
     try:
         time = datetime.fromisoformat(value.upper())
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise UndecodableMessage(f"attribute time is not RFC 3339: {value[:40]!r}") from None
+        raise UndecodableMessage("attribute time is not RFC 3339") from None

@@ -1,6 +1,7 @@
 """Show what a message carries to a person: readable, bounded, without its secrets."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ DUMPED = 4 * 1024
 HIDDEN = "•••"
 
 _LINE = 16
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_encoder = json.JSONEncoder(indent=2, ensure_ascii=False)
 
 
 def show_data(data: bytes | memoryview, content_type: str) -> Content:
@@ -56,7 +59,10 @@ def show_json(value: object) -> Content:
 
 
 def pretty(data: bytes | str, secrets: Iterable[str]) -> str:
-    """Return JSON indented and redacted; raise ValueError or RecursionError if it is none."""
+    """Return JSON indented and redacted, not much longer than SHOWN.
+
+    Raises ValueError or RecursionError if it is none.
+    """
     return _dumped(redacted(json.loads(data), secrets))
 
 
@@ -71,8 +77,9 @@ def redacted(value: Any, secrets: Iterable[str]) -> Any:
 
 def mentioned(data: bytes, secrets: Iterable[str]) -> str | None:
     """Return the first word of `secrets` that occurs in data of any kind, or None."""
-    text = _folded(data.replace(b"\0", b"").decode("latin-1"))  # UTF-16 is ASCII and zeros
-    return next((word for word in secrets if _folded(word) in text), None)
+    data = data.replace(b"\0", b"")  # UTF-16 is Latin 1 and zeros, for most words
+    texts = [_folded(_unescaped(data.decode(kind, "replace"))) for kind in ("utf-8", "latin-1")]
+    return next((word for word in secrets if any(_folded(word) in text for text in texts)), None)
 
 
 def hex_dump(data: bytes) -> str:
@@ -100,8 +107,21 @@ def _folded(text: str) -> str:
     return text.casefold().replace("-", "_")
 
 
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
+
+
 def _dumped(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    """Return a value as indented JSON, or somewhat more of it than is shown."""
+    pieces, length = [], 0
+    # Piece by piece: indentation can make gigabytes out of a deeply nested megabyte.
+    for piece in _encoder.iterencode(value):
+        pieces.append(piece)
+        length += len(piece)
+        if length > SHOWN:
+            break
+    # UTF-8 has no lone surrogates; they become again what they are in JSON.
+    return "".join(pieces).encode(errors="backslashreplace").decode()
 
 
 def _cut(text: str, about: str) -> Content:

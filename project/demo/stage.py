@@ -7,6 +7,7 @@ from pathlib import Path
 
 from inbox.conf import broker_url
 from inbox.registry import handlers
+from inbox.topology import queue_name
 from outbox.failpoints import VARIABLE as FAILPOINT
 from project.demo.processes import ManageProcess, ProcessError
 from project.demo.queues import look
@@ -52,8 +53,9 @@ class Stage:
             wait_until(lambda group=group: not self._consumed(group), 5.0)  # type: ignore[misc]
             if self._consumed(group):
                 raise ProcessError(
-                    f"Another process consumes the queue {group!r} on this broker and would take "
-                    "a part of the messages. Stop it, or set BROKER_URL to another virtual host."
+                    f"Another process consumes the queue {queue_name(group)!r} on this broker and "
+                    "would take a part of the messages. Stop it, or set BROKER_URL to another "
+                    "virtual host."
                 )
         for group in self.groups:
             self.start_consumer(group)

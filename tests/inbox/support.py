@@ -18,7 +18,7 @@ from inbox.consumer import Consumer
 from inbox.delivery import Delivery, Result
 from inbox.receiver import Batch
 from inbox.registry import Handler, handlers
-from inbox.topology import declare
+from inbox.topology import declare, queue_name
 from outbox.envelope import Envelope
 from outbox.shutdown import Shutdown
 from relay.brokers.amqp import message as amqp_message
@@ -166,11 +166,18 @@ class Raw(Message):
 
 @dataclass
 class Queue:
-    """An exchange and a group's queue that no other test uses, and ways to look at them."""
+    """An exchange and a group's queue that no other test uses, and ways to look at them.
+
+    `name` is the group's, and without a QUEUE_PREFIX the queue's as well.
+    """
 
     url: str
     name: str
     conf: InboxSettings
+
+    @property
+    def queue(self) -> str:
+        return queue_name(self.name, self.conf)
 
     @property
     def exchange(self) -> str:
@@ -181,7 +188,7 @@ class Queue:
             declare(
                 connection,
                 exchange=self.exchange,
-                group=self.name,
+                queue=self.queue,
                 bound=handlers.groups().get(self.name, []),
             )
 
@@ -207,11 +214,11 @@ class Queue:
 
     def ready(self) -> int:
         with self.channel() as channel:
-            return int(channel.queue_declare(self.name, passive=True).message_count)
+            return int(channel.queue_declare(self.queue, passive=True).message_count)
 
     def consumers(self) -> int:
         with self.channel() as channel:
-            return int(channel.queue_declare(self.name, passive=True).consumer_count)
+            return int(channel.queue_declare(self.queue, passive=True).consumer_count)
 
     @contextmanager
     def channel(self) -> Iterator[Any]:
@@ -220,7 +227,7 @@ class Queue:
 
     def delete(self) -> None:
         with self.channel() as channel:
-            channel.queue_delete(self.name)
+            channel.queue_delete(self.queue)
             channel.exchange_delete(self.exchange)
 
     def consumer(self, shutdown: Shutdown | None = None, **settings: Any) -> Consumer:

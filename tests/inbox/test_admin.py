@@ -158,6 +158,16 @@ def test_a_dead_letter_shows_what_came_in(viewer: Client) -> None:
     assert "s3cret" not in text
 
 
+def test_half_a_character_does_no_harm(viewer: Client) -> None:
+    """A page is UTF-8, which has no lone surrogates: they are shown as JSON escapes them."""
+    letter = dead_letter(body=b'{"note": "\\ud800", "\xed\xbf\xbf": 1}', headers='{"x": "\\udfff"}')
+    text = page(viewer, detail_url(letter))
+
+    assert "&quot;note&quot;: &quot;\\ud800&quot;" in text
+    assert "&quot;\\udfff&quot;: 1" in text
+    assert "&quot;x&quot;: &quot;\\udfff&quot;" in text
+
+
 @pytest.mark.parametrize(
     "content_type", ["", "application/octet-stream", "<b>", "application/json"]
 )

@@ -25,6 +25,9 @@ LOCAL = {"BACKEND": "relay.brokers.local.LocalBroker"}
         ({"GROUP": "with space"}, "GROUP"),
         ({"GROUP": "amq.reserved"}, "GROUP"),
         ({"GROUP": "x" * 101}, "GROUP"),
+        ({"QUEUE_PREFIX": "with space"}, "QUEUE_PREFIX"),
+        ({"QUEUE_PREFIX": "amq.reserved"}, "QUEUE_PREFIX"),
+        ({"QUEUE_PREFIX": "x" * 101}, "QUEUE_PREFIX"),
         ({"EXCHANGE": ""}, "EXCHANGE"),
         ({"EXCHANGE": "ä" * 128}, "EXCHANGE"),
         ({"HEARTBEAT": -1}, "HEARTBEAT"),
@@ -94,3 +97,48 @@ def test_the_broker_is_the_inboxs_own_or_the_relays(
     """INBOX['URL'], else that of the first relay which is AMQP, else none."""
     with override_settings(INBOX=inbox, RELAYS=relays):
         assert broker_url() == url
+
+
+def exchange_and_ssl() -> tuple[str, Any]:
+    found = inbox_settings()
+    return found.EXCHANGE, found.SSL
+
+
+OPTIONS = {"EXCHANGE": "orders", "SSL": {"ca_certs": "/ca.pem"}, "MANDATORY": True}
+
+
+@pytest.mark.parametrize(
+    ("inbox", "relay", "exchange", "ssl"),
+    [
+        ({}, {**AMQP, "OPTIONS": OPTIONS}, "orders", {"ca_certs": "/ca.pem"}),
+        ({"URL": ""}, {**AMQP, "OPTIONS": OPTIONS}, "orders", {"ca_certs": "/ca.pem"}),
+        ({}, AMQP, "events", None),
+        ({}, {**AMQP, "OPTIONS": {"EXCHANGE": 5, "SSL": "yes"}}, "events", None),
+        ({}, {**AMQP, "OPTIONS": "nonsense"}, "events", None),
+        ({"EXCHANGE": "mine", "SSL": None}, {**AMQP, "OPTIONS": OPTIONS}, "mine", None),
+        ({"URL": "amqp://own//"}, {**AMQP, "OPTIONS": OPTIONS}, "events", None),
+    ],
+)
+def test_exchange_and_tls_come_from_the_same_relay_as_the_url(
+    inbox: dict[str, Any], relay: dict[str, Any], exchange: str, ssl: Any
+) -> None:
+    """What INBOX sets itself goes before; with a URL of its own nothing is the relay's."""
+    other = {**AMQP, "URL": "amqp://other//", "OPTIONS": {"EXCHANGE": "other"}}
+    with override_settings(INBOX=inbox, RELAYS={"first": relay, "second": other}):
+        assert exchange_and_ssl() == (exchange, ssl)
+
+
+def test_options_of_a_relay_without_an_amqp_url_are_not_used() -> None:
+    """They mean something else, if anything."""
+    local = {**LOCAL, "OPTIONS": {"EXCHANGE": "local"}}
+    with override_settings(INBOX={}, RELAYS={"local": local, "default": AMQP}):
+        assert (broker_url(), inbox_settings().EXCHANGE) == ("amqp://relay//", "events")
+
+
+def test_the_relays_are_read_live() -> None:
+    """Overriding RELAYS alone is enough, also to undo it."""
+    with override_settings(INBOX={}, RELAYS={"default": AMQP}):
+        assert (broker_url(), inbox_settings().EXCHANGE) == ("amqp://relay//", "events")
+        with override_settings(RELAYS={"default": {**AMQP, "OPTIONS": OPTIONS}}):
+            assert inbox_settings().EXCHANGE == "orders"
+        assert inbox_settings().EXCHANGE == "events"

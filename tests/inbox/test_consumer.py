@@ -227,6 +227,24 @@ def test_two_consumers_share_a_queue(queue: Queue, handling: Handling) -> None:
     assert two.progress.handled
 
 
+def test_a_prefix_keeps_two_environments_apart(
+    queue: Queue, handling: Handling, broker_url: str
+) -> None:
+    """With the same group on the same exchange, each has a queue and gets every message."""
+    handling()
+    staging = make_queue(broker_url, queue.name, QUEUE_PREFIX="staging.")
+    queue.declare()
+    staging.declare()
+    try:
+        queue.publish(happened(1))
+
+        assert (queue.ready(), staging.ready()) == (1, 1)
+        assert staging.drain().progress.handled == 1
+        assert (queue.ready(), staging.ready()) == (1, 0)
+    finally:
+        staging.delete()
+
+
 # --- Failed messages ----------------------------------------------------------------------------
 
 

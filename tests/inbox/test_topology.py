@@ -4,8 +4,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.test import override_settings
 
-from inbox.topology import queue_arguments, routing_keys
+from inbox.conf import InboxSettings
+from inbox.topology import queue_arguments, queue_name, routing_keys
 from outbox.exceptions import ConfigurationError
 from tests.inbox.support import Handling, Queue, happened
 from tests.support import Registered
@@ -38,6 +40,15 @@ def test_rabbitmq_4_is_told_not_to_drop(version: Any, unlimited: bool) -> None:
 
     assert arguments.pop("x-queue-type") == "quorum"
     assert arguments == ({"x-delivery-limit": -1} if unlimited else {})
+
+
+@pytest.mark.sqlite
+def test_a_queue_is_named_like_its_group_behind_the_prefix() -> None:
+    """As INBOX says, unless other settings are given."""
+    assert queue_name("billing") == "billing"
+    with override_settings(INBOX={"QUEUE_PREFIX": "staging."}):
+        assert queue_name("billing") == "staging.billing"
+        assert queue_name("billing", InboxSettings(QUEUE_PREFIX="test:")) == "test:billing"
 
 
 @pytest.mark.sqlite

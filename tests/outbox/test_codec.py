@@ -195,8 +195,9 @@ class TestBuild:
                 if self.number < 1:
                     raise ValueError("must be positive")
 
-        with pytest.raises(InvalidEvent, match="must be positive"):
+        with pytest.raises(InvalidEvent, match="its class raised ValueError") as caught:
             codec.build({"number": 0}, EventType(name="tests.codec", schema=Positive))
+        assert str(caught.value.__cause__) == "must be positive"
 
     @pytest.mark.parametrize("extra", ["allow", "forbid"])
     def test_pydantic_decides_about_extra_fields(self, extra: str):
@@ -208,7 +209,7 @@ class TestBuild:
         if extra == "allow":
             assert codec.build({"known": 1, "more": 2}, event_type).more == 2
         else:
-            with pytest.raises(InvalidEvent, match="Extra inputs"):
+            with pytest.raises(InvalidEvent, match="extra_forbidden"):
                 codec.build({"known": 1, "more": 2}, event_type)
 
     def test_pydantic_aliases(self):
@@ -267,7 +268,7 @@ class TestDecode:
             def __post_init__(self) -> None:
                 raise error("oops")
 
-        with pytest.raises(UndecodableMessage, match="oops"):
+        with pytest.raises(UndecodableMessage, match=f"its class raised {error.__name__}"):
             decoded(b'{"number":1}', EventType(name="tests.codec", schema=Fragile))
 
     def test_class_that_cannot_be_decoded(self):

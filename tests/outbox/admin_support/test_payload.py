@@ -1,12 +1,23 @@
 """Payloads as a person sees them."""
 
 import json
+import re
+from typing import Any
 
 import pytest
 from django.test import override_settings
+from hypothesis import given
+from hypothesis import strategies as st
 
 from outbox.admin_support import payload
-from outbox.admin_support.payload import hex_dump, mentioned, pretty, redacted, show_data
+from outbox.admin_support.payload import (
+    hex_dump,
+    mentioned,
+    pretty,
+    redacted,
+    show_data,
+    show_json,
+)
 from outbox.conf import outbox_settings
 from outbox.exceptions import ConfigurationError
 
@@ -56,7 +67,18 @@ def test_data_that_is_not_json_is_dumped() -> None:
     assert "image/png, 7 bytes" in html
 
 
-@pytest.mark.parametrize("data", [b'{"password": "hunter2"', '"Token": hunter2'.encode("utf-16")])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"password": "hunter2"',
+        '"Token": hunter2'.encode("utf-16"),
+        '{"SCHLÜSSEL": "hunter2"'.encode(),
+        '"Schlüssel": hunter2'.encode("utf-16"),
+        b'{"schl\\u00FCssel": "hunter2"',
+        b'{"p\\u0061ssword": "hunter2"',
+    ],
+)
+@override_settings(OUTBOX={"REDACT": ["password", "token", "schlüssel"]})
 def test_malformed_data_with_a_secret_is_not_shown(data: bytes) -> None:
     """What cannot be parsed cannot be redacted: it is hidden as soon as it mentions a secret."""
     html = str(show_data(data, "application/json"))
@@ -84,6 +106,13 @@ def test_long_json_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "x" * 5 in html
     assert "end" not in html
     assert "the first 20 characters shown" in html
+
+
+def test_only_as_much_is_pretty_printed_as_is_shown() -> None:
+    """Indentation could make gigabytes out of a deeply nested megabyte."""
+    data = b"[" * 100 + b"1," * 500_000 + b"1" + b"]" * 100
+
+    assert len(pretty(data, ())) < 2 * payload.SHOWN
 
 
 def test_huge_data_is_not_even_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,3 +155,70 @@ def test_a_wrong_redact_is_refused(value: object) -> None:
         pytest.raises(ConfigurationError, match="REDACT"),
     ):
         outbox_settings()
+
+
+# --- Whatever a sender sends -------------------------------------------------------------------
+
+SECRET = "hunter2-is-the-secret"
+LONGEST = 8 * payload.SHOWN
+"""An escaped character has six; the rest is for what is said about the data."""
+
+texts = st.text(st.characters(codec=None), max_size=20)
+keys = texts | st.sampled_from(["password", "X-Token", "iban", "a", "\ud800"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
+    max_leaves=30,
+)
+content_types = st.text(max_size=255) | st.sampled_from(
+    ["", "application/json", "application/x+json; charset=utf-16", "text/plain"]
+)
+
+
+def told(html: object) -> str:
+    """Return what is on the page; fail if it cannot be sent or is too long."""
+    text = str(html)
+    text.encode()
+    assert len(text) < LONGEST
+    return text
+
+
+def with_secrets(value: Any) -> Any:
+    """Return a value with the secret in the place of everything below a key that names one."""
+    if isinstance(value, dict):
+        return {
+            key: SECRET if re.search("password|token|iban", key, re.IGNORECASE) else with_secrets(v)
+            for key, v in value.items()
+        }
+    return [with_secrets(item) for item in value] if isinstance(value, list) else value
+
+
+@given(st.binary(max_size=300), content_types)
+def test_any_bytes_can_be_shown(data: bytes, content_type: str) -> None:
+    """Whatever they are, and whatever they call themselves."""
+    told(show_data(data, content_type))
+
+
+@given(values, st.sampled_from(["utf-8", "utf-16", "utf-32"]), st.booleans(), content_types)
+def test_any_json_can_be_shown_without_its_secrets(
+    value: Any, encoding: str, escaped: bool, content_type: str
+) -> None:
+    """In every encoding that JSON may have, as JSON or under another content type."""
+    document = {"about": value, "password": SECRET, "list": [with_secrets(value)]}
+    data = json.dumps(document, ensure_ascii=escaped).encode(encoding, "surrogatepass")
+
+    shown = told(show_data(data, content_type)) + told(show_json(document))
+
+    assert SECRET not in shown
+    assert SECRET[:4].encode().hex(" ") not in shown
+
+
+@given(values, st.integers(0, 400), content_types)
+def test_json_that_is_cut_off_keeps_its_secrets(value: Any, length: int, content_type: str) -> None:
+    """It cannot be parsed any more, and is not shown if it mentions a secret."""
+    data = json.dumps({"password": SECRET, "about": value}).encode()[:length]
+
+    shown = told(show_data(data, content_type))
+
+    assert "hunter2" not in shown
+    assert SECRET[:4].encode().hex(" ") not in shown

@@ -1,0 +1,105 @@
+"""Say what is wrong with data: where, and of what kind, never which value.
+
+Errors end in logs and dead letters, where nobody expects the personal data of a payload. The texts
+of msgspec and pydantic quote values now and then; those of the classes themselves may do so, too.
+"""
+
+import re
+import sys
+import traceback
+from types import ModuleType
+
+import msgspec
+
+SHOWN = 5
+"""Errors of one pydantic model that are told."""
+
+_NAME = re.compile(r"[^\W\d]\w{0,63}")
+# What msgspec appends to the kind of an error; the keys of a dict are dots in it.
+_PLACE = re.compile(r" - at (?:(`key`) in )?`(\$[^`]*)`\Z")
+_QUOTING = re.compile(
+    r"(Invalid enum value|Invalid value|Object contains unknown field) .*", re.DOTALL
+)
+_FIELD = re.compile(r"\[field_name='(\w+)'")
+
+
+def describe(exc: BaseException, *, within: str) -> str:
+    """Return path and kind of what `exc` says about data.
+
+    `within` is the file of the code that has called msgspec, pydantic or a class: what was raised
+    further in comes from the class, and only its type is told.
+    """
+    core = _pydantic_core()
+    if isinstance(exc, msgspec.ValidationError):
+        return _of_msgspec(exc)
+    if core and isinstance(exc, core.ValidationError):
+        return _of_pydantic(exc)
+    if core and isinstance(exc, core.PydanticSerializationError):
+        return _of_serializer(exc)
+    if isinstance(exc, UnicodeError):
+        return getattr(exc, "reason", "not Unicode")
+    if isinstance(exc, RecursionError):
+        return "nested too deeply"
+    return str(exc) if _raised_in(exc) == within else _own(exc)
+
+
+def cause(exc: BaseException) -> BaseException | None:
+    """Return what a traceback may show as the cause of an error: nothing that quotes data."""
+    core = _pydantic_core()
+    quoting: tuple[type[BaseException], ...] = (msgspec.ValidationError,)
+    if core:
+        quoting += (core.ValidationError, core.PydanticSerializationError)
+    return exc.__cause__ if isinstance(exc, quoting) else exc
+
+
+def _of_msgspec(exc: msgspec.ValidationError) -> str:
+    text = str(exc)
+    place = _PLACE.search(text)
+    kind = text if place is None else text[: place.start()]
+    kind = _own(exc.__cause__) if exc.__cause__ else _QUOTING.sub(r"\1", kind)
+    if place is None:
+        return kind
+    return f"{kind} at {'a key of ' if place[1] else ''}{place[2]}"
+
+
+def _of_pydantic(exc: BaseException) -> str:
+    errors = exc.errors(  # type: ignore[attr-defined]
+        include_input=False, include_url=False, include_context=False
+    )
+    # Not `msg`: it can quote the tag of a union, and what a validator of the class has said.
+    told = [f"{error['type']} at {_path(error['loc'])}" for error in errors[:SHOWN]]
+    more = len(errors) - SHOWN
+    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
+
+
+def _of_serializer(exc: BaseException) -> str:
+    if exc.__cause__:
+        return _own(exc.__cause__)
+    field = _FIELD.search(str(exc))  # the first one comes before any value
+    return f"a value is not of its field's type{f' at $.{field[1]}' if field else ''}"
+
+
+def _path(location: tuple[str | int, ...]) -> str:
+    """Return a place as msgspec writes it; what cannot be the name of a field may be data."""
+    return "$" + "".join(map(_step, location))
+
+
+def _step(step: str | int) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    return f".{step}" if _NAME.fullmatch(step) else "[...]"
+
+
+def _own(exc: BaseException) -> str:
+    return f"its class raised {type(exc).__name__}"
+
+
+def _raised_in(exc: BaseException) -> str:
+    """Return the file of the innermost Python code that an exception has come through."""
+    frames = [frame.f_code.co_filename for frame, _line in traceback.walk_tb(exc.__traceback__)]
+    return frames[-1] if frames else ""
+
+
+def _pydantic_core() -> ModuleType | None:
+    """Return pydantic's core if anybody uses it, without importing it."""
+    return sys.modules.get("pydantic_core")
