@@ -66,11 +66,11 @@ class ReceiptAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("processed"))
     def happened(self, receipt: Receipt) -> str:
-        return html.stamp(receipt.processed)
+        return html.stamp(receipt.changed)
 
     @admin.display(description=_("processed"))
     def happened_exactly(self, receipt: Receipt) -> str:
-        return html.stamp(receipt.processed, precise=True)
+        return html.stamp(receipt.changed, precise=True)
 
 
 @admin.register(DeadLetter)
@@ -128,7 +128,7 @@ class InboxExtension(MessageExtension):
                 rows=[
                     [
                         html.detail_link(request, receipt, receipt.handler),
-                        html.stamp(receipt.processed, precise=True),
+                        html.stamp(receipt.changed, precise=True),
                     ]
                     for receipt in Receipt.objects.filter(**about).order_by("handler")[:SHOWN]
                 ],
