@@ -19,6 +19,7 @@ from inbox.transactions import kept_open, lost, transaction_lives
 from inbox.verdicts import Reject, Retry
 from outbox.context import Context, use_context
 from outbox.envelope import Envelope
+from outbox.outages import is_outage
 
 logger = logging.getLogger("inbox")
 T = TypeVar("T")
@@ -52,8 +53,8 @@ class Calls:
     def run(self, work: Callable[[], T]) -> T:
         """Run `work` in a transaction, and again where calls have to be made in another way.
 
-        Raises OperationalError or InterfaceError when the database cannot be reached; nothing
-        has happened then.
+        Raises a database error that is an outage when the database is away; nothing has happened
+        then.
         """
         while True:  # each time with another call set aside, so it ends
             # What the caller did in a transaction of his own could not be done again.
@@ -91,7 +92,7 @@ class Calls:
             raise  # a person's wish, not the handler's
         except BaseException as exc:
             alive = transaction_lives(connection)
-            if not alive and (lost(connection) or not self._repeatable):
+            if not alive and (lost(connection, exc) or not self._repeatable):
                 raise OperationalError(
                     f"the transaction was lost while handler {found.name} ran: {describe(exc)}"
                 ) from exc
@@ -107,9 +108,9 @@ class Calls:
             return
         try:
             connections[self._using].check_constraints()
-        except OperationalError:
-            raise
         except DatabaseError as exc:
+            if is_outage(exc):
+                raise
             raise DeferredViolation from exc
 
 

@@ -1,14 +1,21 @@
 """System checks of the consumer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.db import router
 
 from inbox.conf import InboxSettings, as_timedelta, inbox_settings
+from inbox.models import DeadLetter, Receipt
 from outbox.conf import parse
+from outbox.emitting import write_database
 from outbox.exceptions import ConfigurationError
+
+# The inbox does not depend on the relay, which has these as its own.
+LOCAL_BROKER = "relay.brokers.local.LocalBroker"
+LOCAL_RECEIVER = "inbox.local.receive"
 
 
 @register
@@ -40,3 +47,45 @@ def check_retention(**_: Any) -> list[CheckMessage]:
             id="inbox.W001",
         )
     ]
+
+
+@register
+def check_databases(**_: Any) -> list[CheckMessage]:
+    """E002: a relay hands messages to this inbox on a database that is not the inbox's."""
+    alias = write_database()
+    problem = _elsewhere(alias)
+    if problem is None:
+        return []
+    return [
+        Error(
+            f"RELAYS[{name!r}] hands messages to the inbox on the database {alias!r}, that of the "
+            f"outbox; {problem}.",
+            hint=(
+                "Let DATABASE_ROUTERS put django_inbox where django_outbox is, or use an AMQP "
+                "broker."
+            ),
+            id="inbox.E002",
+        )
+        for name in _local_relays()
+    ]
+
+
+def _elsewhere(alias: str) -> str | None:
+    """Return why the inbox is not on a database, or None if it is."""
+    for model in (Receipt, DeadLetter):
+        found = router.db_for_write(model)
+        if found != alias:
+            return f"the routers put its {model._meta.verbose_name_plural} on {found!r}"
+        if not router.allow_migrate_model(alias, model):
+            return "the routers allow no tables of the inbox there"
+    return None
+
+
+def _local_relays() -> Iterator[str]:
+    relays = getattr(settings, "RELAYS", {})
+    for name, relay in relays.items() if isinstance(relays, Mapping) else ():
+        if isinstance(relay, Mapping) and relay.get("BACKEND") == LOCAL_BROKER:
+            options = relay.get("OPTIONS")
+            receiver = options.get("RECEIVER") if isinstance(options, Mapping) else None
+            if receiver in (None, LOCAL_RECEIVER):
+                yield name

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from amqp.exceptions import AMQPError
-from django.db import InterfaceError, OperationalError, connections
+from django.db import Error, connections
 
 from inbox.conf import InboxSettings
 from inbox.delivery import Result
@@ -25,6 +25,7 @@ from inbox.retries import Retries
 from inbox.subscription import Subscription
 from outbox import amqp
 from outbox.failpoints import hit
+from outbox.outages import is_outage
 from outbox.shutdown import Shutdown
 
 logger = logging.getLogger("inbox")
@@ -102,7 +103,9 @@ class Consumer:
                 except (AMQPError, OSError) as exc:
                     self._unsubscribe()
                     self._away(BROKER, f"{type(exc).__name__}: {exc}")
-                except (OperationalError, InterfaceError) as exc:
+                except Error as exc:
+                    if not is_outage(exc):
+                        raise
                     connections[self._using].close()
                     delay = self._away(DATABASE, str(exc).strip())
                     if not until_empty:

@@ -57,8 +57,8 @@ class Batch:
     def receive(self) -> list[Result]:
         """Process the batch and commit; return what became of each delivery, in order.
 
-        Raises OperationalError or InterfaceError when the database cannot be reached; nothing
-        has happened then.
+        Raises a database error that is an outage when the database is away; nothing has happened
+        then.
         """
         self._calls.run(self._receive)
         hit("inbox.committed")

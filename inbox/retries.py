@@ -54,8 +54,8 @@ class Retries:
     def turn(self, *, limit: int = TURN, seconds: float = TURN_SECONDS) -> Turn:
         """Handle some of what is due in one transaction, and commit.
 
-        One statement if nothing is. Raises OperationalError or InterfaceError when the database
-        cannot be reached; nothing has happened then.
+        One statement if nothing is. Raises a database error that is an outage when the database
+        is away; nothing has happened then.
         """
         names = [each.name for each in handlers if self._group in (None, each.group)]
         work = _Work(self._ledger, Calls(self._using), names, limit, seconds)

@@ -5,6 +5,9 @@ from contextlib import contextmanager
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+IDLE_IN_TRANSACTION = "25P03"
+"""The SQLSTATE of idle_in_transaction_session_timeout."""
+
 
 class ClosesConnection(Exception):
     """A handler tried to close the connection that the transaction of its batch is on."""
@@ -43,7 +46,13 @@ def transaction_lives(connection: BaseDatabaseWrapper) -> bool:
     )
 
 
-def lost(connection: BaseDatabaseWrapper) -> bool:
-    """Tell whether the server or the network ended the connection, not somebody here."""
+def lost(connection: BaseDatabaseWrapper, exc: BaseException) -> bool:
+    """Tell whether the server or the network ended the connection, not the handler that `exc` left.
+
+    A handler that does nothing with its transaction for longer than the server bears has itself to
+    thank for it; else the batch would meet the same end again and again.
+    """
+    if getattr(exc.__cause__, "sqlstate", None) == IDLE_IN_TRANSACTION:
+        return False
     connection.is_usable()  # psycopg learns of it only by use
     return getattr(connection.connection, "broken", False)

@@ -16,6 +16,7 @@ import msgspec
 
 from outbox.envelope import JSON, Envelope
 from outbox.exceptions import InvalidEvent, UndecodableMessage
+from outbox.finite import NUMBERS, SEQUENCES, refuse_not_finite
 from outbox.problems import cause, describe
 from outbox.registry import EventType
 
@@ -25,8 +26,6 @@ _plain_decoder = msgspec.json.Decoder()
 _NUL_ESCAPE = b"\\u0000"
 # RFC 9110: type "/" subtype, then parameters.
 _CONTENT_TYPE = re.compile(r"(?=.{3,255}\Z)[\w!#$&^.+-]+/[\w!#$&^.+-]+([ \t]*;[ -~]*)?", re.ASCII)
-_SEQUENCES = (list, tuple, set, frozenset)
-_NUMBERS = (float, Decimal)
 _LOSSLESS = frozenset({str, int, bool, type(None)})
 _REFUSALS = (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError)
 _HERE = (lambda: None).__code__.co_filename
@@ -87,7 +86,9 @@ def decode(envelope: Envelope, event_type: EventType | None) -> Any:
     try:
         if schema is None:
             return _plain_decoder.decode(envelope.data) if envelope.data else None
-        return _decode_as(envelope.data, schema)
+        event = _decode_as(envelope.data, schema)
+        refuse_not_finite(event, envelope.data)
+        return event
     except Exception as exc:  # classes run code of their own; no message may break the receiver
         problem = describe(exc, within=_HERE)
         raise UndecodableMessage(
@@ -165,6 +166,7 @@ def _decoder(schema: type) -> msgspec.json.Decoder[Any]:
 
 def _decode_as(body: bytes, schema: type) -> Any:
     if _is_pydantic(schema):
+        _plain_decoder.decode(body)  # pydantic would take NaN and Infinity for JSON
         return schema.model_validate_json(body)  # type: ignore[attr-defined]
     return _decoder(schema).decode(body)
 
@@ -192,14 +194,14 @@ def _refuse_lossy(value: object, path: str) -> None:
                 _refuse_lossy(name, f"a key of {path}")
             if type(item) not in _LOSSLESS:
                 _refuse_lossy(item, f"{path}.{name}")
-    elif isinstance(value, _SEQUENCES):
+    elif isinstance(value, SEQUENCES):
         for index, item in enumerate(value):
             if type(item) not in _LOSSLESS:
                 _refuse_lossy(item, f"{path}[{index}]")
     elif isinstance(value, datetime):
         if value.tzinfo is None:
             raise InvalidEvent(f"naive datetime at {path}; use timezone.now() or add a tzinfo")
-    elif isinstance(value, _NUMBERS) and not math.isfinite(value):
+    elif isinstance(value, NUMBERS) and not math.isfinite(value):
         raise InvalidEvent(f"{value} at {path} has no form in JSON")
 
 
@@ -209,6 +211,6 @@ def _has_nul(value: object) -> bool:
         return "\x00" in value
     if isinstance(value, dict):
         return any(_has_nul(name) or _has_nul(item) for name, item in value.items())
-    if isinstance(value, _SEQUENCES):
+    if isinstance(value, SEQUENCES):
         return any(map(_has_nul, value))
     return False

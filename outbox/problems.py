@@ -11,6 +11,8 @@ from types import ModuleType
 
 import msgspec
 
+from outbox.exceptions import OutboxError
+
 SHOWN = 5
 """Errors of one pydantic model that are told."""
 
@@ -40,7 +42,9 @@ def describe(exc: BaseException, *, within: str) -> str:
         return getattr(exc, "reason", "not Unicode")
     if isinstance(exc, RecursionError):
         return "nested too deeply"
-    return str(exc) if _raised_in(exc) == within else _own(exc)
+    if isinstance(exc, OutboxError) or _raised_in(exc) == within:
+        return str(exc)
+    return _own(exc)
 
 
 def cause(exc: BaseException) -> BaseException | None:

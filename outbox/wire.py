@@ -15,6 +15,8 @@ from outbox.exceptions import UndecodableMessage
 
 SPEC_VERSION = "1.0"
 PREFIX = "ce-"
+# What kombu writes for a message that was published without a content type.
+_UNKNOWN_CONTENT = "application/data"
 _READ_PREFIXES = (PREFIX, "cloudevents:", "cloudevents_")
 ATTRIBUTE_NAME = re.compile(r"[a-z0-9]{1,20}")
 MAX_ATTRIBUTE = 255
@@ -72,6 +74,8 @@ def from_message(
     time = attributes.pop("time", None)
     version = attributes.pop("dataversion", "1")
     declared_content = attributes.pop("datacontenttype", "")
+    if isinstance(content_type, str) and content_type.lower() == _UNKNOWN_CONTENT:
+        content_type = None
     # None of them may be empty; an empty one says as little as a missing one.
     optional = {field: attributes.pop(name, "") or None for field, name in _OPTIONAL.items()}
     return Envelope(

@@ -150,6 +150,42 @@ def test_binary_data_of_the_sdk_arrives_as_it_is(queue: Queue, received: Receive
     assert envelope.content_type == "image/png"
 
 
+@pytest.mark.parametrize("declared", [{}, {"ce-datacontenttype": "application/json"}])
+def test_an_event_that_kombu_sends_without_a_content_type_is_json(
+    declared: dict[str, str], queue: Queue, received: Received
+) -> None:
+    """What kombu writes in its place, application/data, says nothing."""
+    event = CloudEvent({"source": "/s", "type": "tests.happened"}, {"key": "k", "number": 1})
+    message = rabbitmq.to_binary(event, JSONFormat())
+    message = rabbitmq.RabbitMQMessage(message.headers | declared, None, message.body)
+
+    publish(queue, message, "tests.happened")
+    with queue.channel() as channel:
+        raw = channel.basic_get(queue.name)
+        assert raw.properties["content_type"] == "application/data"
+        channel.basic_reject(raw.delivery_tag, requeue=True)
+    queue.drain()
+
+    [(payload, envelope)] = received
+    assert payload == Happened("k", 1)
+    assert envelope.content_type == "application/json"
+
+
+def test_an_event_that_kombu_sends_without_a_content_type_may_declare_one(
+    queue: Queue, received: Received
+) -> None:
+    """The attribute of CloudEvents goes before JSON."""
+    headers = rabbitmq.to_binary(
+        CloudEvent({"source": "/s", "type": "tests.picture"}, {}), JSONFormat()
+    ).headers | {"ce-datacontenttype": "image/png"}
+
+    publish(queue, rabbitmq.RabbitMQMessage(headers, None, b"\x89PNG"), "tests.picture")
+    queue.drain()
+
+    [(payload, envelope)] = received
+    assert (payload, envelope.content_type) == (b"\x89PNG", "image/png")
+
+
 def test_structured_mode_is_kept_as_a_dead_letter(queue: Queue, received: Received) -> None:
     """It is not spoken here, and nothing that arrives is lost."""
     event = CloudEvent({"source": "/s", "type": "tests.happened"}, {"key": "k", "number": 1})

@@ -4,14 +4,21 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.core.checks import run_checks
+from django.core.checks import CheckMessage, run_checks
 from django.test import override_settings
+
+from inbox.models import DeadLetter, Receipt
+from outbox.models import Message
 
 pytestmark = pytest.mark.sqlite
 
 
-def ids() -> list[str]:
-    return [message.id for message in run_checks() if str(message.id).startswith("inbox.")]
+def found() -> list[CheckMessage]:
+    return [message for message in run_checks() if str(message.id).startswith("inbox.")]
+
+
+def ids() -> list[str | None]:
+    return [message.id for message in found()]
 
 
 @pytest.mark.parametrize("inbox", [[], {"PREFETCH": "many"}, {"PREFETCH": 0}, {"NOPE": 1}])
@@ -44,3 +51,70 @@ def test_a_window_shorter_than_what_can_come_back_is_told(
     """W001: the receipt of a message is gone while the message can be replayed."""
     with override_settings(INBOX={"RETENTION": inbox}, OUTBOX=outbox):
         assert ids() == found
+
+
+LOCAL = {"BACKEND": "relay.brokers.local.LocalBroker"}
+AMQP = {"BACKEND": "relay.brokers.amqp.AMQPBroker", "URL": "amqp://host//"}
+
+
+class Router:
+    """Puts some models on the database "other"."""
+
+    def __init__(self, *models: type, migrate: bool | None = None) -> None:
+        self.models = models
+        self.migrate = migrate
+
+    def db_for_write(self, model: type, **hints: object) -> str | None:
+        return "other" if model in self.models else None
+
+    def allow_migrate(self, db: str, app_label: str, **hints: object) -> bool | None:
+        return self.migrate if app_label == "django_inbox" else None
+
+
+@pytest.mark.parametrize(
+    ("models", "outbox", "inbox"),
+    [
+        ([Receipt, DeadLetter], "default", "other"),
+        ([Receipt], "default", "other"),
+        ([Message], "other", "default"),
+    ],
+)
+def test_a_local_broker_needs_the_receipts_beside_the_outbox(
+    models: list[type], outbox: str, inbox: str
+) -> None:
+    """E002: its handlers run in the relay's transaction; both databases are named."""
+    relays = {"archive": AMQP, "here": LOCAL}
+    with override_settings(RELAYS=relays, DATABASE_ROUTERS=[Router(*models)]):
+        [error] = found()
+
+    assert error.id == "inbox.E002"
+    assert "RELAYS['here']" in error.msg
+    assert f"on the database {outbox!r}" in error.msg
+    assert f"receipts on {inbox!r}" in error.msg
+    assert "DATABASE_ROUTERS" in (error.hint or "")
+
+
+def test_a_local_broker_needs_the_tables_beside_the_outbox() -> None:
+    """E002 as well: nothing would be migrated there."""
+    with override_settings(RELAYS={"default": LOCAL}, DATABASE_ROUTERS=[Router(migrate=False)]):
+        [error] = found()
+
+    assert error.id == "inbox.E002"
+    assert "no tables of the inbox" in error.msg
+
+
+@pytest.mark.parametrize(
+    ("relays", "models"),
+    [
+        ({"default": LOCAL}, []),
+        ({"default": LOCAL}, [Message, Receipt, DeadLetter]),
+        ({"default": AMQP}, [Receipt]),
+        ({"default": {**LOCAL, "OPTIONS": {"RECEIVER": "elsewhere.receive"}}}, [Receipt]),
+        ({"default": "nonsense"}, [Receipt]),
+        ([], [Receipt]),
+    ],
+)
+def test_what_is_on_one_database_or_needs_not_be_passes(relays: Any, models: list[type]) -> None:
+    """Both on one, or a broker between them, or a receiver that is not the inbox."""
+    with override_settings(RELAYS=relays, DATABASE_ROUTERS=[Router(*models)]):
+        assert ids() == []

@@ -1,11 +1,11 @@
 """Consuming a real queue: batches, acknowledgements, failures and outages."""
 
+import contextlib
 import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -607,7 +607,7 @@ def test_a_connection_closed_by_the_server_is_opened_again(
     assert "by an operator" in said
 
 
-@contextmanager
+@contextlib.contextmanager
 def database_away() -> Iterator[None]:
     """Refuse new connections to the test database, and end those of others."""
     settings = connection.settings_dict
@@ -690,6 +690,79 @@ def test_a_connection_lost_in_a_batch_repeats_the_batch(
 def terminate(pid: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+
+@contextlib.contextmanager
+def read_only() -> Iterator[None]:
+    """Let sessions that begin in the block write nothing, as on a server that only follows."""
+    name = connection.ops.quote_name(connection.settings_dict["NAME"])
+
+    def alter(how: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER DATABASE {name} {how}")
+
+    alter("SET default_transaction_read_only = on")
+    try:
+        yield
+    finally:
+        alter("RESET default_transaction_read_only")
+
+
+@postgresql
+def test_a_read_only_database_is_an_outage(
+    queue: Queue, handling: Handling, told: Callable[[str], list[str]]
+) -> None:
+    """After a failover to a server that only reads, messages wait for one that writes."""
+    handling()
+    queue.declare()
+    queue.publish(happened(1))
+
+    with contextlib.ExitStack() as failover:
+        failover.enter_context(read_only())
+        with queue.consuming() as consumer:
+            until(lambda: consumer.progress.away == "database" and consumer._outages > 2)
+            failover.close()
+            until(lambda: consumer.progress.handled == 1)
+
+    assert effects() == [1]
+    [said] = told("The database is away")
+    assert "read-only transaction" in said
+
+
+@postgresql
+def test_a_handler_that_idles_for_too_long_fails_by_itself(
+    queue: Queue, handling: Handling, told: Callable[[str], list[str]]
+) -> None:
+    """The server ends the session under it; its neighbours are handled, and later it is as well."""
+    pids: list[int] = []
+
+    def idle(event: Happened, message: Envelope) -> None:
+        record(event, message)
+        if event.number == 2 and not pids:
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 20")
+                cursor.execute("SELECT pg_backend_pid()")
+                pids.append(cursor.fetchone()[0])
+            with sessions(1) as [other]:
+                until(lambda: not other.run(exists_session, pids[0]))
+
+    handling(idle, name="idle")
+    queue.declare()
+    queue.publish(*[happened(number) for number in range(5)])
+
+    with queue.consuming() as consumer:
+        until(lambda: consumer.progress.handled == 5)
+
+    assert sorted(effects()) == list(range(5))
+    assert consumer.progress.retrying == 1
+    assert len(told("Handler idle failed")) == 1
+    assert told("The database is away") == []
+
+
+def exists_session(pid: int) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid])
+        return cursor.fetchone() is not None
 
 
 @postgresql

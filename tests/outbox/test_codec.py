@@ -83,6 +83,23 @@ class AsModel(pydantic.BaseModel):
     maybe: Inner | None = None
 
 
+@dataclasses.dataclass
+class Measured:
+    ratio: float = 0
+    total: Decimal = Decimal(0)
+    totals: dict[str, list[Decimal]] = dataclasses.field(default_factory=dict)
+    inner: "Measured | None" = None
+    any: Any = None
+
+
+class MeasuredModel(pydantic.BaseModel):
+    ratio: float = 0
+    total: Decimal = Decimal(0)
+    totals: dict[str, list[Decimal]] = {}
+    inner: "Measured | None" = None
+    any: Any = None
+
+
 AWARE = st.datetimes(
     min_value=datetime(1970, 1, 1),  # noqa: DTZ001 - hypothesis adds the zone
     timezones=st.just(UTC),
@@ -252,6 +269,83 @@ class TestDecode:
         """Also where any JSON would do."""
         with pytest.raises(UndecodableMessage):
             decoded(body, None)
+
+    @pytest.mark.parametrize("schema", [None, Measured, MeasuredModel])
+    @pytest.mark.parametrize(
+        "literal",
+        [
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "nan",
+            "inf",
+            "+1",
+            ".5",
+            "01",
+            "True",
+            "'a'",
+            "1,",
+        ],
+    )
+    def test_what_other_senders_take_for_json(self, schema: type | None, literal: str):
+        """Literals that JSON does not have are refused wherever they stand, by every decoder."""
+        event_type = schema and EventType(name="tests.codec", schema=schema)
+        for body in (
+            f'{{"ratio":{literal}}}',
+            f'{{"any":[{literal}]}}',
+            f'{{"ratio":1,"x":{literal}}}',
+        ):
+            with pytest.raises(UndecodableMessage, match=r"data of tests\.codec v1"):
+                decoded(body.encode(), event_type or None)
+
+    @pytest.mark.parametrize("schema", [Measured, MeasuredModel])
+    @pytest.mark.parametrize(
+        "value", ["NaN", "nan", "sNaN", "NaN1", "-Infinity", "inf", " I_nf", "\\u004eaN"]
+    )
+    @pytest.mark.parametrize(
+        "body",
+        ['{"total":"%s"}', '{"totals":{"a":["%s"]}}', '{"inner":{"total":"%s"}}'],
+    )
+    def test_text_that_is_read_as_no_number(self, schema: type, value: str, body: str):
+        """Nor may a number come as text that says it is none."""
+        with pytest.raises(UndecodableMessage):
+            decoded((body % value).encode(), EventType(name="tests.codec", schema=schema))
+
+    def test_float_as_text_that_is_no_number(self):
+        """pydantic reads floats from text as well; the error says which."""
+        event_type = EventType(name="tests.codec", schema=MeasuredModel)
+        for text in ("NaN", "inf"):
+            with pytest.raises(UndecodableMessage, match=r"not a finite number at \$\.ratio"):
+                decoded(f'{{"ratio":"{text}"}}'.encode(), event_type)
+
+    @pytest.mark.parametrize("schema", [None, Measured, MeasuredModel])
+    def test_numbers_too_large_for_a_float(self, schema: type | None):
+        """They would be read as infinity."""
+        event_type = schema and EventType(name="tests.codec", schema=schema)
+        with pytest.raises(UndecodableMessage, match="Number out of range"):
+            decoded(b'{"ratio":1e999}', event_type or None)
+
+    def test_default_that_is_infinite(self):
+        """What a class fills in itself is its own business, whatever words are in the data."""
+
+        @dataclasses.dataclass
+        class Limited:
+            note: str
+            limit: float = float("inf")
+
+        event_type = EventType(name="tests.codec", schema=Limited)
+        body = b'{"note":"for your information, nan"}'
+        assert decoded(body, event_type).limit == float("inf")
+
+    @pytest.mark.parametrize("schema", [Measured, MeasuredModel])
+    def test_words_that_look_like_it(self, schema: type):
+        """Text is text, and a number is a number."""
+        event_type = EventType(name="tests.codec", schema=schema)
+        body = b'{"any":["NaN","Infinity"],"ratio":1e3,"total":"1.5"}'
+
+        event = decoded(body, event_type)
+
+        assert (event.any, event.ratio, event.total) == (["NaN", "Infinity"], 1000, Decimal("1.5"))
 
     def test_no_data(self):
         """A message without data has no payload."""

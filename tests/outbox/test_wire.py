@@ -145,6 +145,23 @@ class TestReading:
         headers: dict[Any, Any] = {**HEADERS, "x-death": [{}], "id": 7, 5: 6, b"ce-id": "2"}
         assert wire.from_message(headers, None, b"") == Envelope("1", "/s", "t", b"")
 
+    @pytest.mark.parametrize(
+        ("given", "declared", "expected"),
+        [
+            ("text/plain", "image/png", "text/plain"),
+            (None, "image/png", "image/png"),
+            (None, "", "application/json"),
+            ("application/data", "image/png", "image/png"),
+            ("application/data", "", "application/json"),
+            ("Application/Data", "", "application/json"),
+            ("", "", "application/json"),
+        ],
+    )
+    def test_content_type_that_is_not_given(self, given: Any, declared: str, expected: str):
+        """The property, else the attribute, else JSON; kombu's application/data is none."""
+        headers = HEADERS | {"ce-datacontenttype": declared}
+        assert wire.from_message(headers, given, b"").content_type == expected
+
     def test_content_type_as_a_header(self):
         """The content type may stand in a header; the property goes first."""
         headers = HEADERS | {"ce-datacontenttype": "text/plain"}
