@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.models import LogEntry
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import router
@@ -26,6 +26,7 @@ from inbox.delivery import Delivery
 from inbox.models import DeadLetter, Original, Receipt
 from inbox.states import State
 from outbox.admin_support import html, payload
+from outbox.admin_support.actions import may, write_down
 from outbox.admin_support.base import KeysetChangeList, ReadOnlyAdmin
 from outbox.admin_support.extensions import Panel
 
@@ -79,9 +80,7 @@ class ActionableAdmin(ReadOnlyAdmin):
 
     def may(self, request: HttpRequest, what: str) -> bool:
         """Tell whether the user may retry, edit or discard."""
-        meta = self.model._meta
-        permission = f"{meta.app_label}.{what}_{meta.model_name}"
-        return self.has_view_permission(request) and request.user.has_perm(permission)
+        return self.has_view_permission(request) and may(request, self.model, what)
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return self.may(request, "retry")
@@ -153,14 +152,9 @@ class ActionableAdmin(ReadOnlyAdmin):
             self.message_user(request, text % {"count": len(done.left)}, messages.WARNING)
 
     def _log(self, request: HttpRequest, numbers: Collection[int], text: str) -> None:
-        rows = self.model._default_manager.filter(pk__in=numbers).defer(*self.list_defer)
         if numbers:
-            LogEntry.objects.log_actions(
-                user_id=cast(int, request.user.pk),
-                queryset=rows,
-                action_flag=CHANGE,
-                change_message=text,
-            )
+            rows = self.model._default_manager.filter(pk__in=numbers).defer(*self.list_defer)
+            write_down(request, rows, text)
 
     # --- One row ---------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ FAILPOINTS = frozenset(
     {
         "relay.read",
         "relay.published",
+        "relay.retried",
         "relay.checkpointed",
         "relay.committed",
         "inbox.received",

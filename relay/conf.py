@@ -13,6 +13,7 @@ from outbox.conf import parse
 from outbox.exceptions import ConfigurationError
 from outbox.retry import Backoff
 from relay.brokers.base import Broker
+from relay.policy import Patience
 
 DEFAULT_RELAY = "default"
 MAX_RELAY_NAME = 100
@@ -25,11 +26,15 @@ class RelaySettings:
     BACKEND: dotted path of a Broker class.
     URL: where the broker is; credentials in it are never logged.
     OPTIONS: options of that class.
-    START: where a relay without a checkpoint begins, "beginning" of what the log holds or "now".
+    START: where a relay without any checkpoint begins, "beginning" of what the log holds or "now".
     PAGE_SIZE: messages published between two checkpoints; 0 leaves it to the broker.
+    PAGE_BYTES: most bytes of data in a page; a message that is larger makes a page of its own.
     POLL_INTERVAL: longest pause, in seconds, between two looks at an idle log.
     LISTEN: be woken by NOTIFY; turn off behind a transaction-pooling proxy.
     RETRY_MAX: longest pause, in seconds, while the broker or the database is away.
+    HOLD_KEYS: what is behind a parked message of its key waits; off, it overtakes it.
+    PARK_ATTEMPTS: refusals after which a parked message is dead, and waits for a person.
+    PARK_MIN, PARK_MAX: bounds of the growing pause before a parked message is tried again.
     """
 
     BACKEND: str
@@ -37,25 +42,40 @@ class RelaySettings:
     OPTIONS: Mapping[str, Any] = field(default_factory=dict)
     START: Literal["beginning", "now"] = "beginning"
     PAGE_SIZE: int = 0
+    PAGE_BYTES: int = 16 * 1024 * 1024
     POLL_INTERVAL: float = 1.0
     LISTEN: bool = True
     RETRY_MAX: float = 30.0
+    HOLD_KEYS: bool = True
+    PARK_ATTEMPTS: int = 300
+    PARK_MIN: float = 1.0
+    PARK_MAX: float = 300.0
 
     def __post_init__(self) -> None:
         if self.START not in ("beginning", "now"):
             raise ConfigurationError(f"START must be 'beginning' or 'now', not {self.START!r}")
         if not 0 <= self.PAGE_SIZE <= 100_000:
             raise ConfigurationError(f"PAGE_SIZE must be from 0 to 100000, not {self.PAGE_SIZE}")
+        if self.PAGE_BYTES < 1:
+            raise ConfigurationError("PAGE_BYTES must be positive")
         if not 0.005 <= self.POLL_INTERVAL <= 3600:
             raise ConfigurationError("POLL_INTERVAL must be from 0.005 to 3600 seconds")
         if not 0.1 <= self.RETRY_MAX <= 3600:
             raise ConfigurationError("RETRY_MAX must be from 0.1 to 3600 seconds")
+        if self.PARK_ATTEMPTS < 1:
+            raise ConfigurationError(f"PARK_ATTEMPTS must be at least 1, not {self.PARK_ATTEMPTS}")
+        if not 0 < self.PARK_MIN <= self.PARK_MAX:
+            raise ConfigurationError("0 < PARK_MIN <= PARK_MAX must hold")
         if not isinstance(self.OPTIONS, Mapping):
             raise ConfigurationError("OPTIONS must be a dict")
 
     @property
     def backoff(self) -> Backoff:
         return Backoff(base=min(0.1, self.RETRY_MAX), cap=self.RETRY_MAX)
+
+    @property
+    def patience(self) -> Patience:
+        return Patience(self.PARK_ATTEMPTS, Backoff(base=self.PARK_MIN, cap=self.PARK_MAX))
 
 
 @cache
@@ -90,7 +110,9 @@ def get_relay_settings(name: str) -> RelaySettings:
 def create_broker(name: str, *, using: str) -> Broker:
     """Return a new broker of the relay `name`, not connected yet."""
     conf = get_relay_settings(name)
-    return broker_class(name).from_settings(conf.URL, conf.OPTIONS, using=using)
+    broker = broker_class(name).from_settings(conf.URL, conf.OPTIONS, using=using)
+    broker.hold_keys = conf.HOLD_KEYS
+    return broker
 
 
 def broker_class(name: str) -> type[Broker]:

@@ -3,10 +3,10 @@
 import logging
 import time
 
-from django.db import connections
+from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.utils import Error as DatabaseError
 
+from outbox.outages import is_outage
 from outbox.shutdown import Shutdown
 from outbox.wakeup import CHANNEL
 
@@ -37,7 +37,7 @@ class Doorbell:
             connection.set_autocommit(True)
             with connection.cursor() as cursor:
                 cursor.execute(f'LISTEN "{CHANNEL}"')
-        except DatabaseError as exc:
+        except Error as exc:  # also what is no outage: some proxies refuse LISTEN
             connection.close()
             self._lost(exc)
         else:
@@ -52,11 +52,13 @@ class Doorbell:
             return False
         raw = self._connection.connection
         try:
-            if not self._shutdown.wait(seconds, raw.fileno()):
-                return False
-            return bool(list(raw.notifies(timeout=0)))
-        except Exception as exc:  # psycopg's own errors are not wrapped on a raw connection
+            with self._connection.wrap_database_errors:
+                rung = self._shutdown.wait(seconds, raw.fileno())
+                return rung and bool(list(raw.notifies(timeout=0)))
+        except Error as exc:
             self.close()
+            if not is_outage(exc):
+                raise
             self._lost(exc)
             return False
 

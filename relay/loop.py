@@ -3,19 +3,20 @@
 import logging
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import Error, connections
 
 from outbox.conf import outbox_settings
-from outbox.retry import Backoff
+from outbox.outages import is_outage
 from outbox.shutdown import Shutdown
+from relay.breaker import Breaker
 from relay.brokers.base import Broker
 from relay.conf import RelaySettings
 from relay.doorbell import Doorbell
 from relay.exceptions import StaleCursor
 from relay.log import Log
-from relay.policy import Verdict
+from relay.parking import Parking
 from relay.transfer import Transferred, transfer
 
 logger = logging.getLogger("relay")
@@ -28,32 +29,26 @@ PAGES_PER_TURN = 16
 
 
 @dataclass(slots=True)
-class Trouble:
-    """Something that is away, told once, and when to try it again."""
-
-    what: str
-    reason: str
-    since: float
-    attempts: int = 0
-    resume_at: float = 0.0
-
-
-@dataclass(slots=True)
 class Progress:
     """What a relay has done so far; the terminal shows it."""
 
+    broker: Breaker
+    database: Breaker
     published: int = 0
+    parked: int = 0
     pages: int = 0
     started: float = field(default_factory=time.monotonic)
-    trouble: Trouble | None = None
-    stopped_lanes: dict[int, Trouble] = field(default_factory=dict)
+
+    @property
+    def breakers(self) -> dict[str, Breaker]:
+        return {BROKER: self.broker, DATABASE: self.database}
 
 
 class Relay:
     """One reader of the log: all its lanes, side by side with other processes of its name.
 
     A lane is worked on by one process at a time. The broker or the database away: backs off,
-    says so once, tries on for as long as it takes. A refused message stops its lane.
+    says so once, tries on for as long as it takes. A refused message is parked, with its key.
     """
 
     def __init__(
@@ -67,10 +62,10 @@ class Relay:
     ) -> None:
         self.log = log
         self.broker = broker
-        self.progress = Progress()
+        self.progress = Progress(Breaker(conf.backoff), Breaker(conf.backoff))
+        self._parking = Parking(log, conf.patience, conf.HOLD_KEYS)
         self._page_size = page_size or conf.PAGE_SIZE or broker.page_size
         self._poll_interval = conf.POLL_INTERVAL
-        self._backoff: Backoff = conf.backoff
         self._shutdown = shutdown
         self._alive_until = 0.0
         self._doorbell = Doorbell(log.using, shutdown, listen=conf.LISTEN)
@@ -97,14 +92,14 @@ class Relay:
                 return False
             if not moved:
                 if not self._busy_lanes():
-                    return not self.troubled
+                    return self._clean()
                 self._shutdown.wait(0.01)  # another process holds what is left
         return True
 
     def run_once(self) -> bool:
         """Look at every lane once and move what is there; False if something stands in the way."""
         self.sweep()
-        return not self.troubled
+        return self._clean()
 
     def close(self) -> None:
         self._doorbell.close()
@@ -112,24 +107,28 @@ class Relay:
 
     @property
     def troubled(self) -> bool:
-        return self.progress.trouble is not None or bool(self.progress.stopped_lanes)
+        """Whether the broker or the database is away."""
+        return any(breaker.failures for breaker in self.progress.breakers.values())
+
+    def _clean(self) -> bool:
+        return not self.troubled and not self._parking.open.exists()
 
     def sweep(self) -> int:
         """Give every lane with work one turn; return how many messages were published."""
-        if self._waiting(self.progress.trouble):
+        if self._paused():
             return 0
         moved = 0
-        lanes = [lane for lane in self._busy_lanes() if not self._waiting(self._stopped(lane))]
+        lanes = self._busy_lanes()
         # At random, so that several processes seldom reach for the same lane.
         random.shuffle(lanes)
         for lane in lanes:
-            for _ in range(PAGES_PER_TURN):
-                if self._shutdown.requested or self._waiting(self.progress.trouble):
+            for turn in range(PAGES_PER_TURN):
+                if self._shutdown.requested or self._paused():
                     return moved
-                result = self._transfer(lane)
+                result = self._transfer(lane, fresh_first=bool(turn % 2))
                 if time.monotonic() >= self._alive_until:
                     self._keep_alive()
-                moved += result.published if result else 0
+                moved += result.published + result.parked if result else 0
                 if result is None or not result.more:
                     break
         return moved
@@ -139,26 +138,31 @@ class Relay:
         self._alive_until = time.monotonic() + KEEP_ALIVE_EVERY
         try:
             self.broker.keep_alive()
-        except (OperationalError, InterfaceError) as exc:
+        except Error as exc:
             self._database_away(exc)
 
     def _busy_lanes(self) -> list[int]:
         try:
             lanes = self.log.lanes_with_work(outbox_settings().LANES)
-        except (OperationalError, InterfaceError) as exc:
+        except Error as exc:
             self._database_away(exc)
             return []
         if not lanes:
             self._back(DATABASE)  # with work to do, only a page that commits tells
         return lanes
 
-    def _transfer(self, lane: int) -> Transferred | None:
+    def _transfer(self, lane: int, *, fresh_first: bool) -> Transferred | None:
         """Move a page of a lane; None if there is nothing more to do in it now."""
         try:
-            # Behind a refused message one by one, so that its neighbours are not sent each time.
-            size = self._page_size if self._stopped(lane) is None else 1
-            result = transfer(self.log, self.broker, lane, size)
-        except (OperationalError, InterfaceError) as exc:
+            result = transfer(
+                self.log,
+                self.broker,
+                lane,
+                self._page_size,
+                self._parking,
+                fresh_first=fresh_first,
+            )
+        except Error as exc:
             self._database_away(exc)
             return None
         except StaleCursor as exc:
@@ -167,89 +171,63 @@ class Relay:
         if result is None:
             return None
         self._back(DATABASE)
-        self.progress.published += result.published
-        self.progress.pages += bool(result.published)
-        judgement = result.judgement
-        if judgement.verdict is Verdict.OUTAGE:
-            self._away(BROKER, judgement.reason)
-            return None
+        self._count(result)
+        if result.outage:
+            where = self.broker.address
+            self._away(BROKER, result.outage, where, progress=result.published > 0)
+            return replace(result, more=False)
         self._back(BROKER)
-        if judgement.verdict is Verdict.REFUSED:
-            self._stop_lane(lane, result)
-            return None if not result.published else Transferred(result.published, False, judgement)
-        if result.published:
-            self._resume_lane(lane)
         return result
 
-    # --- Trouble: told once, backed off with jitter, told again when it is over --------------
+    def _count(self, result: Transferred) -> None:
+        progress = self.progress
+        progress.published += result.published
+        progress.parked += result.parked
+        progress.pages += bool(result.published)
+        if result.refusal:
+            logger.error(
+                "Relay %r parked %d messages; it tries them again, their keys wait, others go on. "
+                "The first: %s",
+                self.log.relay,
+                result.parked,
+                result.refusal,
+            )
 
-    def _database_away(self, exc: Exception) -> None:
-        connection = connections[self.log.using]
-        if connection.vendor == "sqlite" and "locked" not in str(exc):
-            raise exc  # a file is never away: this is a missing table, a full disk
-        connection.close()
-        self._away(DATABASE, str(exc).strip())
+    # --- Outages: told once, backed off with jitter, told again when they are over -----------
 
-    def _away(self, what: str, reason: str) -> None:
-        trouble = self.progress.trouble
-        if trouble is None or trouble.what != what:
-            trouble = self.progress.trouble = Trouble(what, reason, time.monotonic())
-            where = self.broker.address if what == BROKER else f"database {self.log.using!r}"
+    def _database_away(self, exc: Error) -> None:
+        if not is_outage(exc):
+            raise exc
+        connections[self.log.using].close()
+        self._away(DATABASE, str(exc).strip(), f"database {self.log.using!r}")
+
+    def _away(self, what: str, reason: str, where: str, *, progress: bool = False) -> None:
+        if self.progress.breakers[what].failed(reason, progress=progress):
             logger.error(
                 "The %s is away (%s): %s. Nothing is lost; trying again until it is back.",
                 what,
                 where,
                 reason,
             )
-        trouble.reason = reason
-        self._postpone(trouble)
 
     def _back(self, what: str) -> None:
-        trouble = self.progress.trouble
-        if trouble is not None and trouble.what == what:
-            self.progress.trouble = None
+        breaker = self.progress.breakers[what]
+        if breaker.failures:
             logger.info(
                 "The %s is back after %.1f s and %d attempts.",
                 what,
-                time.monotonic() - trouble.since,
-                trouble.attempts,
+                breaker.lasted,
+                breaker.failures,
             )
+            breaker.passed()
 
-    def _stop_lane(self, lane: int, result: Transferred) -> None:
-        reason = f"message {result.refused_id}: {result.judgement.reason}"
-        trouble = self._stopped(lane)
-        if trouble is None or trouble.reason != reason:
-            trouble = Trouble("lane", reason, time.monotonic())
-            self.progress.stopped_lanes[lane] = trouble
-            logger.error(
-                "Lane %d of relay %r is stopped by a refused message: %s. It is tried again, and "
-                "what is behind it in the lane waits; other lanes go on.",
-                lane,
-                self.log.relay,
-                reason,
-            )
-        self._postpone(trouble)
-
-    def _resume_lane(self, lane: int) -> None:
-        if self.progress.stopped_lanes.pop(lane, None) is not None:
-            logger.info("Lane %d of relay %r goes on.", lane, self.log.relay)
-
-    def _stopped(self, lane: int) -> Trouble | None:
-        return self.progress.stopped_lanes.get(lane)
-
-    def _postpone(self, trouble: Trouble) -> None:
-        trouble.resume_at = time.monotonic() + self._backoff.delay(trouble.attempts)
-        trouble.attempts += 1
-
-    @staticmethod
-    def _waiting(trouble: Trouble | None) -> bool:
-        return trouble is not None and time.monotonic() < trouble.resume_at
+    def _paused(self) -> bool:
+        return any(each.remaining > 0 for each in self.progress.breakers.values())
 
     def _until_resume(self) -> float:
-        troubles = [self.progress.trouble, *self.progress.stopped_lanes.values()]
-        now = time.monotonic()
-        waits = [trouble.resume_at - now for trouble in troubles if trouble is not None]
-        return max(0.001, min([wait for wait in waits if wait > 0], default=self._poll_interval))
+        """Return how long to wait at most: until the last pause is over."""
+        longest = max(each.remaining for each in self.progress.breakers.values())
+        return max(0.001, longest) if longest > 0 else self._poll_interval
 
 
 BROKER = "broker"

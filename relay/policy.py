@@ -1,52 +1,77 @@
 """What the outcomes of a page mean: pure policy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, field
 
+from outbox.envelope import Envelope
+from outbox.retry import Backoff
 from relay.brokers.base import Outcome, Status
 
-
-class Verdict(StrEnum):
-    """What to do with a page after publishing it."""
-
-    PASSED = "passed"
-    """Everything is confirmed: checkpoint it."""
-    OUTAGE = "outage"
-    """The broker is away: no checkpoint, no blame on any message, publish the page again."""
-    REFUSED = "refused"
-    """Some message is at fault: checkpoint what is before it, and stop there."""
+BEHIND = Outcome(Status.HELD, "an earlier message of its key is parked")
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`confirmed` counts the messages before the first that is not confirmed."""
+    """How much of a page is settled: the messages before the first with an unknown fate.
 
-    verdict: Verdict
-    confirmed: int
-    reason: str = ""
-
-
-def judge(outcomes: Sequence[Outcome]) -> Judgement:
-    """Tell an outage from a message's own fault.
-
-    Any unknown outcome is an outage. So is a page of which everything that was sent was nacked,
-    if that is more than one message: a broker that refuses everything is in trouble itself.
+    Of those, `parked` are out of the flow, by their index in the page; the others are confirmed.
+    `outage` says why the rest is not settled, if anything is left: the broker is away, no message
+    is to blame, and what is left is published again.
     """
-    confirmed = 0
-    refusals: list[Outcome] = []
-    nacked = held = 0
-    for outcome in outcomes:
+
+    settled: int
+    parked: dict[int, Outcome] = field(default_factory=dict)
+    outage: str = ""
+
+    @property
+    def confirmed(self) -> int:
+        return self.settled - len(self.parked)
+
+
+def judge(messages: Sequence[Envelope], outcomes: Sequence[Outcome]) -> Judgement:
+    """Tell an outage of the broker from a message's own fault.
+
+    An unknown outcome is an outage. So are nacks for all that was sent, if it went to more than
+    one topic: a broker that refuses everything is in trouble itself. Any other refusal is about
+    the message or its queue: it is parked, and so is what was held behind it.
+    """
+    if reason := _refuses_everything(messages, outcomes):
+        return Judgement(0, outage=reason)
+    parked: dict[int, Outcome] = {}
+    for index, outcome in enumerate(outcomes):
         if outcome.status is Status.UNKNOWN:
-            return Judgement(Verdict.OUTAGE, 0, outcome.reason)
+            return Judgement(index, parked, outcome.reason)
         if outcome.status is not Status.CONFIRMED:
-            refusals.append(outcome)
-            nacked += outcome.status is Status.NACKED
-            held += outcome.status is Status.HELD
-        elif not refusals:
-            confirmed += 1
-    if not refusals:
-        return Judgement(Verdict.PASSED, confirmed)
-    if nacked > 1 and nacked + held == len(outcomes):
-        return Judgement(Verdict.OUTAGE, 0, f"all {nacked} messages: {refusals[0].reason}")
-    return Judgement(Verdict.REFUSED, confirmed, refusals[0].reason)
+            parked[index] = outcome
+    return Judgement(len(outcomes), parked)
+
+
+def _refuses_everything(messages: Sequence[Envelope], outcomes: Sequence[Outcome]) -> str:
+    topics: set[str] = set()
+    for message, outcome in zip(messages, outcomes, strict=True):
+        if outcome.status is Status.NACKED:
+            topics.add(message.topic)
+        elif outcome.status is not Status.HELD:
+            return ""
+    if len(topics) < 2:
+        return ""
+    nack = next(outcome for outcome in outcomes if outcome.status is Status.NACKED)
+    return f"it refuses everything: {nack.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often, and with which pauses, a parked message is tried again."""
+
+    attempts: int = 300
+    backoff: Backoff = field(default_factory=lambda: Backoff(base=1.0, cap=300.0))
+
+    def pause(self, status: Status, attempts: int) -> float | None:
+        """Return the seconds until the next attempt after `attempts` of them; None to give up.
+
+        A nack says that the broker or a queue is in trouble, nothing of the message: nobody could
+        mend the message, so it is tried for as long as it takes.
+        """
+        if attempts >= self.attempts and status is not Status.NACKED:
+            return None
+        return self.backoff.delay(attempts - 1)

@@ -6,7 +6,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from outbox.models import Message
 from relay import sql
-from relay.models import Checkpoint
+from relay.models import Checkpoint, Parked
 from relay.states import State
 
 
@@ -14,19 +14,20 @@ from relay.states import State
 class Publication:
     """What the chain of one relay says about one message.
 
-    `checkpoint` belongs to the page that published it; None if it is not published, or if that
-    page's checkpoint is no longer kept.
+    `checkpoint` belongs to the page that settled it; None if it is pending, or if that
+    page's checkpoint is no longer kept. `parked` is what became of it apart from any page.
     """
 
     relay: str
     state: State
     checkpoint: Checkpoint | None = None
+    parked: Parked | None = None
 
 
 def publications(message: Message, relays: list[str]) -> list[Publication]:
     """Return what `relays`, and all others that have checkpoints, did with a message.
 
-    One statement, a few dozen index lookups for each relay, however long the chains are.
+    Two statements, a few dozen index lookups for each relay, however long the chains are.
     """
     using = message._state.db or DEFAULT_DB_ALIAS
     parameters = {
@@ -35,10 +36,14 @@ def publications(message: Message, relays: list[str]) -> list[Publication]:
         "position": message.position,
     }
     covering = sql.covering(connections[using].vendor)
-    found = {
-        checkpoint.relay: _publication(message, checkpoint)
-        for checkpoint in Checkpoint.objects.using(using).raw(covering, parameters)
-    }
+    found: dict[str, Publication] = {}
+    for checkpoint in Checkpoint.objects.using(using).raw(covering, parameters):
+        publication = _publication(message, checkpoint)
+        if publication.state == State.SKIPPED or checkpoint.relay not in found:
+            found[checkpoint.relay] = publication
+    for row in Parked.objects.using(using).filter(position=message.position):
+        page = found[row.relay].checkpoint if row.relay in found else None
+        found[row.relay] = Publication(row.relay, State(row.state), page, row)
     names = dict.fromkeys([*relays, *found])
     return [found.get(name, Publication(name, State.PENDING)) for name in names]
 

@@ -1,7 +1,10 @@
 """Every statement that the relay runs. Values are parameters, names are fixed here."""
 
+from relay.snapshots import EMPTY
+
 MESSAGE = "django_outbox_message"
 CHECKPOINT_TABLE = "django_relay_checkpoint"
+PARKED_TABLE = "django_relay_parked"
 
 # In the order of Envelope's fields, so that a row becomes one without a detour.
 _ENVELOPE = (
@@ -15,7 +18,15 @@ _NEWEST = f"""
     ORDER BY previous DESC LIMIT 1
 """
 
-# Past this many messages in a window, finding where the next one starts is cheaper than
+# Where a relay has started, in all lanes: its first checkpoint, which has an index of its own.
+_START = f"""
+    SELECT * FROM {CHECKPOINT_TABLE}
+    WHERE relay = {{relay}} AND previous = 0
+    ORDER BY id LIMIT 1
+"""
+_MY_START = _START.format(relay="%(relay)s")
+
+# Past this many messages in a window, looking up where the next one starts is cheaper than
 # scanning this one again.
 LARGE_WINDOW = 10_000
 
@@ -30,6 +41,7 @@ CHECKPOINT_COLUMNS = (
     "sequence",
     "window_start",
     "next_start",
+    "window_previous",
     "window_count",
     "system_identifier",
     "first_position",
@@ -39,63 +51,109 @@ CHECKPOINT_COLUMNS = (
     "created",
 )
 
-# The only row that a relay writes for a page.
+# The only row that a relay writes for a page; its transaction id is the column's default.
 CHECKPOINT = (
     f"INSERT INTO {CHECKPOINT_TABLE} ({', '.join(CHECKPOINT_COLUMNS)}) "
     f"VALUES ({', '.join(['%s'] * len(CHECKPOINT_COLUMNS))})"
 )
 
+# Whether a relay has parked anything, which a page's keys may have to wait for; and whether some of
+# the lane is due. By partial indexes, so nothing but a look where nothing is parked.
+_PARKED = f"""
+EXISTS (SELECT 1 FROM {PARKED_TABLE} AS p
+        WHERE p.relay = %(relay)s AND p.state IN ('parked', 'waiting', 'dead'))
+"""
+_RETRIES = f"""
+EXISTS (SELECT 1 FROM {PARKED_TABLE} AS p
+        WHERE p.relay = %(relay)s AND p.lane = {{lane}} AND p.state = 'parked'
+          AND p.next_attempt_at <= {{now}})
+"""
+_PG_NOW = "statement_timestamp()"
+_SQLITE_NOW = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"  # what Django's Now() is there
+
 # --- PostgreSQL ---------------------------------------------------------------------------
 
 # The idle poll: all lanes in one statement, by index, whatever the size of the log. New rows
-# belong to transactions from xmax(ceiling) on or to those in flight at the ceiling. Not EXISTS:
-# that would drop the ORDER BY, which is what keeps the planner on the index of transaction ids;
-# with `=` instead of BETWEEN it could prefer to walk the index of positions.
+# belong to transactions from xmax on of what a lane has seen, or to those in flight in it. A lane
+# without a chain has seen what the relay's start saw; to start from now is done in one lane, so
+# that all processes agree. Lanes beyond LANES have rows if there were more of them once. Not
+# EXISTS: that would drop the ORDER BY, which is what keeps the planner on the index of
+# transaction ids; with `=` instead of BETWEEN it could prefer to walk the index of positions.
 PG_LANES = f"""
 SELECT lanes.lane
-FROM generate_series(0, %(lanes)s - 1) AS lanes (lane)
+FROM generate_series(
+    0, greatest(%(lanes)s - 1, (SELECT max(lane) FROM {MESSAGE}))) AS lanes (lane)
 LEFT JOIN LATERAL ({_NEWEST.format(lane="lanes.lane")}) AS c ON true
+CROSS JOIN LATERAL (SELECT coalesce(
+    c.ceiling,
+    (SELECT start.floor FROM ({_MY_START}) AS start),
+    CASE WHEN %(from_beginning)s THEN '{EMPTY}'::pg_snapshot END)) AS seen (snapshot)
 WHERE NOT c.complete
-   OR (c.id IS NULL AND %(from_beginning)s AND EXISTS (
-        SELECT 1 FROM {MESSAGE} AS m WHERE m.lane = lanes.lane))
-   OR (c.id IS NULL AND NOT %(from_beginning)s)
+   OR (seen.snapshot IS NULL AND lanes.lane = 0)
    OR (SELECT m.transaction_id FROM {MESSAGE} AS m
-       WHERE m.lane = lanes.lane AND m.transaction_id >= pg_snapshot_xmax(c.ceiling)
+       WHERE m.lane = lanes.lane AND m.transaction_id >= pg_snapshot_xmax(seen.snapshot)
        ORDER BY m.transaction_id LIMIT 1) IS NOT NULL
-   OR (SELECT landed.position FROM pg_snapshot_xip(c.ceiling) AS flying (xid)
+   OR (SELECT landed.position FROM pg_snapshot_xip(seen.snapshot) AS flying (xid)
        CROSS JOIN LATERAL (
            SELECT m.position FROM {MESSAGE} AS m
            WHERE m.lane = lanes.lane AND m.transaction_id BETWEEN flying.xid AND flying.xid
            ORDER BY m.transaction_id LIMIT 1) AS landed
        LIMIT 1) IS NOT NULL
+   OR {_RETRIES.format(lane="lanes.lane", now=_PG_NOW)}
 """
 
 # A statement of its own: the snapshot that reads the cursor must be younger than the lock, or it
 # could miss the checkpoint of the process that held it. The sequence is read before this
 # transaction gets an id; see PostgreSQLLog. Until the page is read, the planner must walk the
 # index of positions: on a table without fresh statistics it would rather collect the whole
-# window and sort it, for every page of it.
+# window and sort it, for every page of it. Where nothing can be written, nothing may be
+# published: without checkpoints it would be the same page again and again.
 PG_ACQUIRE = f"""
 SELECT pg_try_advisory_xact_lock(%(relay_key)s, %(lane)s),
        coalesce(pg_sequence_last_value(
            pg_get_serial_sequence('{MESSAGE}', 'position')::regclass), 0),
+       current_setting('transaction_read_only')::boolean,
        set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)
 """
 
-# The cursor and, in the same snapshot, the ceiling of a new window and where its rows start.
+# The cursor and, in the same snapshot, the ceiling of a new window and, after a large one, a
+# bound from below for its new rows, by what is said in PostgreSQLLog of the checkpoint that opened
+# the large one. A lane without a chain goes on where the relay has started, as if it had come that
+# far with that very checkpoint.
 # OFFSET 0 is a fence: to look for the minimum along the positions would be to read all history.
 PG_CURSOR = f"""
 SELECT pg_current_snapshot()::text,
        (SELECT system_identifier FROM pg_control_system()),
-       c.id, c.floor::text, c.ceiling::text, c.position, c.complete, c.sequence,
-       c.window_start, c.next_start, c.window_count, c.system_identifier,
-       CASE WHEN c.complete AND c.window_count > {LARGE_WINDOW} THEN (
-           SELECT min(landed.position) FROM (
-               SELECT m.position FROM {MESSAGE} AS m
-               WHERE m.lane = %(lane)s AND m.transaction_id >= pg_snapshot_xmax(c.ceiling)
-               ORDER BY m.transaction_id OFFSET 0) AS landed) END
+       {_PARKED}, {_RETRIES.format(lane="%(lane)s", now=_PG_NOW)},
+       own.id, c.floor::text, c.ceiling::text, c.position, c.complete, c.sequence,
+       c.window_start, c.next_start, c.window_previous, c.window_count, c.system_identifier,
+       (SELECT least(opened.sequence, (
+               SELECT min(landed.position) - 1 FROM (
+                   SELECT m.position FROM {MESSAGE} AS m
+                   WHERE m.lane = %(lane)s AND m.transaction_id
+                       BETWEEN pg_snapshot_xmax(c.ceiling) AND opened.transaction_id
+                   ORDER BY m.transaction_id OFFSET 0) AS landed))
+        FROM (SELECT o.sequence, o.transaction_id FROM {CHECKPOINT_TABLE} AS o
+              WHERE o.relay = %(relay)s AND o.lane = c.lane AND o.previous = c.window_previous
+                AND c.complete AND c.window_count > %(large)s) AS opened)
 FROM (SELECT) AS one
-LEFT JOIN LATERAL ({_NEWEST.format(lane="%(lane)s")}) AS c ON true
+LEFT JOIN LATERAL ({_NEWEST.format(lane="%(lane)s")}) AS own ON true
+LEFT JOIN LATERAL (SELECT * FROM ({_MY_START}) AS start WHERE own.id IS NULL) AS start ON true
+CROSS JOIN LATERAL (
+    SELECT coalesce(own.lane, start.lane) AS lane,
+           coalesce(own.floor, start.floor) AS floor,
+           coalesce(own.ceiling, start.floor) AS ceiling,
+           coalesce(own.position, 0) AS position,
+           coalesce(own.complete, true) AS complete,
+           coalesce(own.sequence, start.sequence) AS sequence,
+           coalesce(own.window_start, 0) AS window_start,
+           coalesce(own.next_start, 0) AS next_start,
+           coalesce(own.window_previous, 0) AS window_previous,
+           -- Counted as large, unless it is all there is, so that the lane's start is looked up.
+           coalesce(own.window_count, CASE WHEN start.floor::text <> '{EMPTY}'
+                                           THEN %(large)s + 1 ELSE 0 END) AS window_count,
+           coalesce(own.system_identifier, start.system_identifier) AS system_identifier
+    ) AS c
 """
 
 _PG_FIELDS = f"m.position, m.message_id::text, {_ENVELOPE}"
@@ -107,7 +165,7 @@ SELECT {_PG_FIELDS} FROM {MESSAGE} AS m
 WHERE m.lane = %(lane)s AND m.position > %(after)s
   AND pg_visible_in_snapshot(m.transaction_id, %(ceiling)s::pg_snapshot)
   AND NOT pg_visible_in_snapshot(m.transaction_id, %(floor)s::pg_snapshot)
-ORDER BY m.position LIMIT %(limit)s
+ORDER BY m.position LIMIT %(size)s + 1
 """
 
 # The rows of transactions that were in flight at the floor, fetched by exact id: reaching for
@@ -118,41 +176,86 @@ CROSS JOIN LATERAL (
     SELECT {_PG_FIELDS} FROM {MESSAGE} AS m
     WHERE m.lane = %(lane)s AND m.transaction_id BETWEEN straggler.xid AND straggler.xid
       AND m.position > %(last)s AND m.position <= %(window_start)s
-    ORDER BY m.transaction_id, m.position LIMIT %(limit)s) AS m
+    ORDER BY m.transaction_id, m.position LIMIT %(size)s + 1) AS m
 """
+
+# A page ends before the message that would make it too large; its first message it has in any
+# case. The sizes are added up on stored values, which reads none of them, and what is behind the
+# page never leaves the database, but for the answer whether there is more.
+_PAGE = """
+SELECT {columns}, more FROM (
+    SELECT page.*, lead(position) OVER w IS NOT NULL AS more,
+           lag(position) OVER w IS NULL AS first, sum({length}(data)) OVER w AS bytes
+    FROM ({rows}) AS page
+    WINDOW w AS (ORDER BY position ROWS UNBOUNDED PRECEDING)) AS page
+WHERE (bytes <= %(bytes)s OR first){planner}
+ORDER BY position LIMIT %(size)s
+"""
+_COLUMNS = f"position, message_id, {_ENVELOPE}"
 
 # Planned by now, so handlers that run in this transaction get the planner back as it was.
 _PG_PLANNER = """
-(SELECT set_config('enable_bitmapscan', 'on', true) || set_config('enable_sort', 'on', true)
-) IS NOT NULL
-"""
-PG_PAGE = f"SELECT * FROM ({_PG_NEW}) AS page WHERE {_PG_PLANNER}"
-PG_PAGE_WITH_STRAGGLERS = f"""
-SELECT * FROM (({_PG_LANDED}) UNION ALL ({_PG_NEW})) AS page WHERE {_PG_PLANNER}
-ORDER BY position LIMIT %(limit)s
-"""
+AND (SELECT set_config('enable_bitmapscan', 'on', true) || set_config('enable_sort', 'on', true)
+) IS NOT NULL"""
+
+
+def _pg_page(rows: str) -> str:
+    return _PAGE.format(columns=_COLUMNS, length="octet_length", rows=rows, planner=_PG_PLANNER)
+
+
+PG_PAGE = _pg_page(_PG_NEW)
+PG_PAGE_WITH_STRAGGLERS = _pg_page(f"""
+    SELECT * FROM (({_PG_LANDED}) UNION ALL ({_PG_NEW})) AS merged
+    ORDER BY position LIMIT %(size)s + 1""")
+
+# Single messages, of which a page is made that is no larger than any other.
+PG_FETCH = _PAGE.format(
+    columns=_COLUMNS,
+    length="octet_length",
+    rows=f"SELECT {_PG_FIELDS} FROM {MESSAGE} AS m WHERE m.position = ANY(%(positions)s)",
+    planner="",
+)
 
 # --- SQLite (development): one writer at a time, so position order is commit order --------
 
 SQLITE_LANES = f"""
 SELECT DISTINCT m.lane FROM {MESSAGE} AS m
-WHERE m.lane < %(lanes)s AND m.position > coalesce((
-    SELECT c.position FROM {CHECKPOINT_TABLE} AS c
-    WHERE c.relay = %(relay)s AND c.lane = m.lane ORDER BY c.previous DESC LIMIT 1),
-    %(nothing_yet)s)
+WHERE m.position > coalesce(
+    (SELECT c.position FROM {CHECKPOINT_TABLE} AS c
+     WHERE c.relay = %(relay)s AND c.lane = m.lane ORDER BY c.previous DESC LIMIT 1),
+    (SELECT start.window_start FROM ({_MY_START}) AS start),
+    CASE WHEN %(from_beginning)s THEN 0 END)
+UNION
+SELECT 0 WHERE NOT %(from_beginning)s AND NOT EXISTS ({_MY_START})
+UNION
+SELECT p.lane FROM {PARKED_TABLE} AS p
+WHERE p.relay = %(relay)s AND p.state = 'parked' AND p.next_attempt_at <= {_SQLITE_NOW}
 """
 
+SQLITE_PARKED = f"SELECT {_PARKED}, {_RETRIES.format(lane='%(lane)s', now=_SQLITE_NOW)}"
+
+# The cursor, or where the relay has started, and where it would start now.
 SQLITE_CURSOR = f"""
-SELECT c.id, c.position FROM {CHECKPOINT_TABLE} AS c
-WHERE c.relay = %(relay)s AND c.lane = %(lane)s ORDER BY c.previous DESC LIMIT 1
+SELECT own.id, coalesce(own.position, start.window_start),
+       (SELECT coalesce(max(position), 0) FROM {MESSAGE})
+FROM (SELECT 1) AS one
+LEFT JOIN ({_NEWEST.format(lane="%(lane)s")}) AS own ON true
+LEFT JOIN ({_MY_START}) AS start ON true
 """
 
-SQLITE_PAGE = f"""
-SELECT m.position, m.message_id, {_ENVELOPE} FROM {MESSAGE} AS m
-WHERE m.lane = %(lane)s AND m.position > %(after)s ORDER BY m.position LIMIT %(limit)s
+_SQLITE_ROWS = f"""
+SELECT {_COLUMNS} FROM {MESSAGE}
+WHERE lane = %(lane)s AND position > %(after)s ORDER BY position LIMIT %(size)s + 1
 """
+SQLITE_PAGE = _PAGE.format(columns=_COLUMNS, length="length", rows=_SQLITE_ROWS, planner="")
 
-SQLITE_SEQUENCE = f"SELECT coalesce(max(position), 0) FROM {MESSAGE}"
+SQLITE_FETCH = _PAGE.format(
+    columns=_COLUMNS,
+    length="length",
+    rows=f"""SELECT {_COLUMNS} FROM {MESSAGE}
+             WHERE position IN (SELECT value FROM json_each(%(positions)s))""",
+    planner="",
+)
 
 # --- Admin and reports: what the checkpoints say about messages; reads only ---------------
 
@@ -165,32 +268,52 @@ _PG_COVERS = """
 """
 _SQLITE_COVERS = "({position} <= c.position)"
 
-# Whether a relay that started from "now" has left a message behind: c is the first of its chain.
+# Whether a message was there before the window of checkpoint c.
 _PG_SKIPS = "pg_visible_in_snapshot({transaction_id}, c.floor)"
-_SQLITE_SKIPS = "({position} < c.first_position)"
+_SQLITE_SKIPS = "({position} <= c.window_start)"
 
-# How to join the newest checkpoint, as c, of those that fulfil a condition on p. With LATERAL the
-# planner has no choice but one index lookup for each row; SQLite has neither.
-_PG_NEWEST = f"""
+# Whether a relay that started from "now" has left a message behind. That start is looked up once
+# for a whole statement.
+_PG_LEFT_BEHIND = "pg_visible_in_snapshot({transaction_id}, (SELECT floor FROM ({start}) AS start))"
+_SQLITE_LEFT_BEHIND = "({position} <= (SELECT window_start FROM ({start}) AS start))"
+
+# The lowest position of those transactions that had an id and were not seen when a relay started.
+# Lanes and ids are given one by one, so that the planner knows how few they are.
+PG_EARLIEST = f"""
+SELECT min(early.position) FROM unnest(%(lanes)s::smallint[]) AS lanes (lane)
+CROSS JOIN LATERAL (
+    (SELECT m.position FROM {MESSAGE} AS m
+     WHERE m.lane = lanes.lane AND m.transaction_id BETWEEN %(first)s::xid8 AND %(last)s::xid8
+     ORDER BY m.transaction_id OFFSET 0)
+    UNION ALL
+    SELECT m.position FROM unnest(%(in_flight)s::xid8[]) AS flying (xid)
+    CROSS JOIN LATERAL (
+        SELECT m.position FROM {MESSAGE} AS m
+        WHERE m.lane = lanes.lane AND m.transaction_id BETWEEN flying.xid AND flying.xid
+        ORDER BY m.transaction_id, m.position LIMIT 1) AS m) AS early
+"""
+
+# How to join the first checkpoint in some order, as c, of those that fulfil a condition on p. With
+# LATERAL the planner has no choice but one index lookup for each row; SQLite has neither.
+_PG_ONE = f"""
 LATERAL (SELECT p.* FROM {CHECKPOINT_TABLE} AS p WHERE {{where}}
-         ORDER BY p.previous DESC LIMIT 1) AS c ON true
+         ORDER BY {{order}} LIMIT 1) AS c ON true
 """
-_SQLITE_NEWEST = f"""
+_SQLITE_ONE = f"""
 {CHECKPOINT_TABLE} AS c ON c.id = (
-    SELECT p.id FROM {CHECKPOINT_TABLE} AS p WHERE {{where}} ORDER BY p.previous DESC LIMIT 1)
+    SELECT p.id FROM {CHECKPOINT_TABLE} AS p WHERE {{where}} ORDER BY {{order}} LIMIT 1)
 """
 
-# The state of one message: two index lookups for each relay.
+# The state of one message: two index lookups for each relay. One that was parked and published
+# after all counts as published.
 _STATE = f"""
-CASE WHEN NOT coalesce((
-        SELECT {{covers}} FROM {CHECKPOINT_TABLE} AS c
-        WHERE c.relay = %s AND c.lane = {{lane}} ORDER BY c.previous DESC LIMIT 1), false)
-     THEN 'pending'
-     WHEN coalesce((
-        SELECT {{skips}} FROM {CHECKPOINT_TABLE} AS c
-        WHERE c.relay = %s AND c.lane = {{lane}} AND c.previous = 0), false)
-     THEN 'skipped'
-     ELSE 'published' END
+CASE WHEN coalesce({{left_behind}}, false) THEN 'skipped'
+     ELSE coalesce(
+        (SELECT p.state FROM {PARKED_TABLE} AS p
+         WHERE p.relay = %s AND p.position = {{position}} AND p.state <> 'published'),
+        (SELECT CASE WHEN {{covers}} THEN 'published' END FROM {CHECKPOINT_TABLE} AS c
+         WHERE c.relay = %s AND c.lane = {{lane}} ORDER BY c.previous DESC LIMIT 1),
+        'pending') END
 """
 
 # The names of all relays that ever published, by hopping from one to the next on the index of the
@@ -220,7 +343,8 @@ _OF_CHAIN = "p.relay = chains.relay AND p.lane = chains.lane"
 
 # For every relay, the first checkpoint that covers a message: a binary search along the chain,
 # over the values of `previous`, by one index lookup a step. `high` always covers; nothing below
-# `low` does. It takes about log2(newest id) steps, whatever the number of checkpoints.
+# `low` does. It takes about log2(newest id) steps, whatever the number of checkpoints. And the
+# relay's start, if that left the message behind: the message's lane may be without a chain.
 _COVERING = f"""
 WITH RECURSIVE {_NAMES}, search (relay, low, high) AS (
     SELECT c.relay, CAST(0 AS bigint), c.previous
@@ -232,7 +356,10 @@ WITH RECURSIVE {_NAMES}, search (relay, low, high) AS (
     FROM search LEFT JOIN {{middle}} AND {{covers}}
     WHERE low < high
 )
-SELECT c.*, {{skips}} AS skips FROM search JOIN {{found}} WHERE low >= high ORDER BY c.relay
+SELECT c.*, {{skips}} AS skips FROM search JOIN {{found}} WHERE low >= high
+UNION ALL
+SELECT c.*, {{skips}} AS skips FROM names JOIN {{start}} WHERE {{skips}}
+ORDER BY relay
 """
 _OF_NAME = "p.relay = names.relay AND p.lane = %(lane)s"
 _MIDDLE = (
@@ -242,36 +369,46 @@ _MIDDLE = (
 _FOUND = "p.relay = search.relay AND p.lane = %(lane)s AND p.previous = search.high"
 
 
+_OF_START = "p.relay = names.relay AND p.previous = 0"
+
+
 def state(vendor: str, *, lane: str, transaction_id: str, position: str) -> str:
-    """Return the expression for a message's state; it takes the relay's name twice."""
+    """Return the expression for a message's state; it takes the relay's name three times."""
     columns = {"transaction_id": transaction_id, "position": position}
-    return _STATE.format(lane=lane, **_conditions(vendor, columns))
+    left_behind = _PG_LEFT_BEHIND if vendor == "postgresql" else _SQLITE_LEFT_BEHIND
+    return _STATE.format(
+        lane=lane,
+        position=position,
+        left_behind=left_behind.format(start=_START.format(relay="%s"), **columns),
+        covers=_conditions(vendor, columns)["covers"],
+    )
 
 
 def cursors(vendor: str) -> str:
     """Return the query for the newest checkpoint of every relay and lane."""
-    return _CURSORS.format(newest=_newest(vendor).format(where=_OF_CHAIN))
+    return _CURSORS.format(newest=_one(vendor, _OF_CHAIN))
 
 
 def covering(vendor: str) -> str:
     """Return the query for the first checkpoint of each relay that covers a message.
 
     It takes the message's lane, transaction_id and position; its column `skips` tells whether
-    that checkpoint's window begins behind the message.
+    that checkpoint's window begins behind the message. For a message that a relay left behind
+    when it started, there is that first checkpoint of the relay as well.
     """
     cast = "::xid8" if vendor == "postgresql" else ""
     columns = {"transaction_id": f"%(transaction_id)s{cast}", "position": "%(position)s"}
-    newest = _newest(vendor)
     return _COVERING.format(
-        newest=newest.format(where=_OF_NAME),
-        middle=newest.format(where=_MIDDLE),
-        found=newest.format(where=_FOUND),
+        newest=_one(vendor, _OF_NAME),
+        middle=_one(vendor, _MIDDLE),
+        found=_one(vendor, _FOUND),
+        start=_one(vendor, _OF_START, order="p.id"),
         **_conditions(vendor, columns),
     )
 
 
-def _newest(vendor: str) -> str:
-    return _PG_NEWEST if vendor == "postgresql" else _SQLITE_NEWEST
+def _one(vendor: str, where: str, order: str = "p.previous DESC") -> str:
+    return (_PG_ONE if vendor == "postgresql" else _SQLITE_ONE).format(where=where, order=order)
 
 
 def _conditions(vendor: str, columns: dict[str, str]) -> dict[str, str]:

@@ -1,10 +1,12 @@
 """What has become of a message: derived from the checkpoints, stored nowhere.
 
     pending ──▶ published
+       ╰──────▶ parked, waiting, dead ──▶ published, discarded
     skipped
 
 A relay's cursor, its newest checkpoint in the lane, decides: a message that it covers is
-published, unless the relay started from "now" and the message was there before.
+published, unless the relay started from "now" and the message was there before: the relay's
+first checkpoint, whatever its lane, says so for all lanes. Or unless the relay has parked it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +14,16 @@ from itertools import pairwise
 from typing import Any
 
 from django.db import connections
-from django.db.models import CharField, F, Func, Q, QuerySet, TextChoices, Value
+from django.db.models import (
+    CharField,
+    F,
+    Func,
+    Max,
+    Q,
+    QuerySet,
+    TextChoices,
+    Value,
+)
 from django.db.models.lookups import Exact
 from django.utils.translation import gettext_lazy as _
 
@@ -20,14 +31,23 @@ from outbox.fields import TransactionIdField
 from outbox.models import Message
 from relay import sql
 from relay.conf import relay_settings
-from relay.models import Checkpoint
-from relay.snapshots import Snapshot, parse
+from relay.models import Checkpoint, Parked
+from relay.parked import ParkedState
+from relay.snapshots import EMPTY, Snapshot, parse
 
 
 class State(TextChoices):
     PENDING = "pending", _("pending")
     PUBLISHED = "published", _("published")
     SKIPPED = "skipped", _("before its start")
+    PARKED = ParkedState.PARKED.value, ParkedState.PARKED.label
+    WAITING = ParkedState.WAITING.value, ParkedState.WAITING.label
+    DEAD = ParkedState.DEAD.value, ParkedState.DEAD.label
+    DISCARDED = ParkedState.DISCARDED.value, ParkedState.DISCARDED.label
+
+
+OUT_OF_THE_FLOW = (State.PARKED, State.WAITING, State.DEAD, State.DISCARDED)
+"""States that a parked message has, which the cursor has passed."""
 
 
 def cursors(using: str) -> list[Checkpoint]:
@@ -66,7 +86,7 @@ class StateOf(Func):
     ) -> tuple[str, tuple[str, ...]]:
         columns = [compiler.compile(source)[0] for source in self.get_source_expressions()]
         names = dict(zip(("lane", "transaction_id", "position"), columns, strict=True))
-        return sql.state(connection.vendor, **names), (self.relay, self.relay)
+        return sql.state(connection.vendor, **names), (self.relay,) * 3
 
     def as_sqlite(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, tuple[str, ...]]:
         return self.as_postgresql(compiler, connection)
@@ -75,6 +95,15 @@ class StateOf(Func):
 def is_pending(relay: str) -> Q:
     """Return the condition that a relay has yet to publish a message; no index finds it."""
     return Q(Exact(StateOf(relay), State.PENDING.value))
+
+
+def out_of_the_flow(
+    queryset: QuerySet[Message], relay: str, state: State, limit: int
+) -> QuerySet[Message]:
+    """Return the messages that a relay has parked and are in a state, the newest of them."""
+    rows = Parked.objects.using(queryset.db).filter(relay=relay, state=state.value)
+    newest = rows.order_by("-position").values_list("position", flat=True)[:limit]
+    return queryset.filter(pk__in=list(newest))
 
 
 def few_pending(
@@ -86,9 +115,10 @@ def few_pending(
     published ones: each part is one range of one index, in the order of that index, and stops at
     the limit. Asked for everything at once, the planner may prefer to walk the whole table.
     """
-    parts = _unread(queryset, [cursor.lane for cursor in found])
+    started = _start(found, queryset.db)
+    parts = [] if started else _unread(queryset, [cursor.lane for cursor in found])
     sees_snapshots = connections[queryset.db].vendor == "postgresql"
-    for cursor in found:
+    for cursor in [*found, *(_yet_to_read(found, started, queryset.db) if started else ())]:
         lane = queryset.filter(lane=cursor.lane)
         if sees_snapshots:
             parts += _behind(lane, cursor)
@@ -102,13 +132,17 @@ def published(
 ) -> QuerySet[Message]:
     """Return the messages that a relay has published; `found` are the relay's cursors.
 
-    They are dense up to the highest position that a cursor can have published, so a walk by
-    position from there finds them at once, however much is pending above.
+    They are dense between the bounds of what it can have published, so a walk by position finds
+    them at once, however much is pending above or was there before the relay started.
     """
     # Rows that a floor sees were there before `sequence` was read; those of the cursor's own
     # window are published in the order of their positions, up to its own.
     highest = max((max(cursor.position, cursor.sequence) for cursor in found), default=0)
-    return queryset.filter(Exact(StateOf(relay), State.PUBLISHED.value), position__lte=highest)
+    start = _start(found, queryset.db)
+    lowest = 0 if start is None else _lowest(start, queryset.db)
+    return queryset.filter(
+        Exact(StateOf(relay), State.PUBLISHED.value), position__range=(lowest, highest)
+    )
 
 
 def _behind(lane: QuerySet[Message], cursor: Checkpoint) -> list[QuerySet[Message]]:
@@ -126,6 +160,64 @@ def _behind(lane: QuerySet[Message], cursor: Checkpoint) -> list[QuerySet[Messag
         landed = Q(transaction_id__in=_ids(floor), position__gt=cursor.position)
         parts += [lane.filter(landed)] if floor.in_flight else []
     return parts
+
+
+def _start(found: Sequence[Checkpoint], using: str) -> Checkpoint | None:
+    """Return the first checkpoint of a relay, given its cursors, if it started from "now"."""
+    if not found:
+        return None
+    chains = Checkpoint.objects.using(using).filter(relay=found[0].relay, previous=0)
+    first = chains.order_by("pk").first()
+    return None if first is None or _from_the_beginning(first) else first
+
+
+def _from_the_beginning(first: Checkpoint) -> bool:
+    return first.floor == EMPTY or (first.floor == "" and first.window_start == 0)
+
+
+def _lowest(start: Checkpoint, using: str) -> int:
+    """Return a position that nothing stands below of what was not there at a relay's start.
+
+    Ids above the start's own have positions above its `sequence` (see PostgreSQLLog). The others
+    that its floor had not seen are few, and looked up.
+    """
+    connection = connections[using]
+    if connection.vendor != "postgresql":
+        return start.window_start + 1
+    floor = parse(start.floor)
+    parameters: dict[str, Any] = {
+        "lanes": _lanes(using),
+        "first": str(floor.xmax),
+        "last": str(start.transaction_id),
+        "in_flight": [str(xid) for xid in sorted(floor.in_flight)],
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(sql.PG_EARLIEST, parameters)
+        [(earliest,)] = cursor.fetchall()
+    above = start.sequence + 1
+    return above if earliest is None else min(above, earliest)
+
+
+def _lanes(using: str) -> list[int]:
+    """Return the lanes in which there may be messages."""
+    highest = Message.objects.using(using).aggregate(highest=Max("lane"))["highest"]
+    return list(range(0 if highest is None else highest + 1))
+
+
+def _yet_to_read(found: Sequence[Checkpoint], start: Checkpoint, using: str) -> list[Checkpoint]:
+    """Return cursors of the lanes without one, as if they had come as far as the start."""
+    read = {cursor.lane for cursor in found}
+    return [
+        Checkpoint(
+            lane=lane,
+            floor=start.floor,
+            ceiling=start.floor,
+            position=start.window_start,
+            complete=True,
+        )
+        for lane in _lanes(using)
+        if lane not in read
+    ]
 
 
 def _unread(queryset: QuerySet[Message], read: list[int]) -> list[QuerySet[Message]]:

@@ -1,63 +1,125 @@
-"""Move one page from the log to the broker: read, publish, checkpoint, in one transaction."""
+"""Move one page from the log to the broker: read, publish, checkpoint, in one transaction.
+
+What the broker refuses is parked in that transaction, too.
+"""
 
 import os
 import socket
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 
 from django.db import transaction
 
+from outbox.envelope import Envelope
 from outbox.failpoints import hit
-from relay.brokers.base import Broker
-from relay.log import Log
-from relay.policy import Judgement, Verdict, judge
+from relay.brokers.base import Broker, Outcome, Status
+from relay.log import Log, Page
+from relay.parking import Parking
+from relay.policy import BEHIND, judge
 
 
 @dataclass(frozen=True, slots=True)
 class Transferred:
-    """What became of a page: messages published, whether the lane may hold more right now."""
+    """What became of a page: messages published and parked, whether there may be more right now.
 
-    published: int
-    more: bool
-    judgement: Judgement
-    refused_id: str = ""
+    `outage` says why the broker is away, if it is; `refusal` what it said of a message, if any.
+    """
+
+    published: int = 0
+    parked: int = 0
+    more: bool = False
+    outage: str = ""
+    refusal: str = ""
 
 
-NOTHING = Transferred(0, False, Judgement(Verdict.PASSED, 0))
-
-
-def transfer(log: Log, broker: Broker, lane: int, page_size: int) -> Transferred | None:
+def transfer(
+    log: Log,
+    broker: Broker,
+    lane: int,
+    page_size: int,
+    parking: Parking | None = None,
+    *,
+    fresh_first: bool = False,
+) -> Transferred | None:
     """Publish the next page of a lane and checkpoint it; None if another process holds the lane.
+
+    Parked messages that are due go first, unless `fresh_first` and there is a page to publish.
 
     The transaction owns no transaction id and pins no snapshot until the checkpoint is inserted.
     If it fails anywhere, the page is read again: the broker may then have it twice, the log
     never loses it. Raises StaleCursor, MovedDatabase or a database error.
     """
+    parking = parking or Parking(log)
     with transaction.atomic(using=log.using, durable=True):
         sequence = log.acquire(lane)
         if sequence is None:
             return None
         page = log.read(lane, page_size, sequence)
-        if not page and not page.due:
-            return NOTHING
-        hit("relay.read")
-        started = time.monotonic()
-        judgement = judge(broker.publish(page.messages)) if page else NOTHING.judgement
-        hit("relay.published")
-        if judgement.confirmed or not page:
-            duration = timedelta(seconds=time.monotonic() - started)
-            log.checkpoint(page, judgement.confirmed, by=process_name(), duration=duration)
-            hit("relay.checkpointed")
+        if page.retries and not (fresh_first and page):
+            result = _retry(broker, lane, page_size, parking)
+        elif page or page.due:
+            result = _publish(log, broker, page, parking)
+        else:
+            return Transferred()
     hit("relay.committed")
-    refused = judgement.verdict is Verdict.REFUSED
+    return result
+
+
+def _publish(log: Log, broker: Broker, page: Page, parking: Parking) -> Transferred:
+    hit("relay.read")
+    started = time.monotonic()
+    held = parking.held_keys(page) if page.parked else set()
+    judgement = judge(page.messages, _publish_unless(held, broker, page.messages))
+    hit("relay.published")
+    if judgement.settled or not page:
+        duration = timedelta(seconds=time.monotonic() - started)
+        log.checkpoint(page, judgement.settled, by=process_name(), duration=duration)
+        if judgement.parked:
+            parking.add(page, judgement.parked)
+        hit("relay.checkpointed")
     return Transferred(
         published=judgement.confirmed,
-        more=not page.complete,
-        judgement=judgement,
-        refused_id=page.messages[judgement.confirmed].id if refused else "",
+        parked=len(judgement.parked),
+        more=not page.complete or page.retries,
+        outage=judgement.outage,
+        refusal=_refusal(page.messages, judgement.parked),
     )
+
+
+def _publish_unless(
+    held: set[str], broker: Broker, messages: Sequence[Envelope]
+) -> Sequence[Outcome]:
+    """Publish messages but those of the keys that have to wait; return outcomes for all."""
+    if not messages:
+        return []
+    if not held:
+        return broker.publish(messages)
+    sent = [message for message in messages if message.key not in held]
+    outcomes = iter(broker.publish(sent) if sent else [])
+    return [BEHIND if message.key in held else next(outcomes) for message in messages]
+
+
+def _retry(broker: Broker, lane: int, page_size: int, parking: Parking) -> Transferred:
+    due = parking.due(lane, page_size)
+    messages = [each.envelope for each in due]
+    outcomes = broker.publish(messages) if messages else []
+    hit("relay.retried")
+    judgement = judge(messages, outcomes)
+    published = 0
+    if not judgement.outage or any(each.status is Status.CONFIRMED for each in outcomes):
+        published = parking.settle(due, outcomes, by=process_name())
+    return Transferred(published=published, more=True, outage=judgement.outage)
+
+
+def _refusal(messages: Sequence[Envelope], parked: Mapping[int, Outcome]) -> str:
+    """Return the first refusal of a page in words, "" if the others only wait behind their key."""
+    for index, outcome in parked.items():
+        if outcome.status is not Status.HELD:
+            return f"{messages[index].type} {messages[index].id}: {outcome.reason}"
+    return ""
 
 
 @cache

@@ -15,6 +15,7 @@ from django.urls import reverse
 ALL_MODELS = (
     "django_outbox.message",
     "django_relay.checkpoint",
+    "django_relay.parked",
     "django_inbox.receipt",
     "django_inbox.deadletter",
 )

@@ -1,7 +1,7 @@
 """What tests of several packages share."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -30,6 +30,8 @@ class RecordingBroker(Broker):
         self.pages: list[int] = []
         self.refuse: dict[str, Status] = {}
         self.away = ""
+        self.breaks_after: int | None = None
+        self.before_confirming: Callable[[], object] | None = None
         self.lock = threading.Lock()
 
     @classmethod
@@ -40,14 +42,31 @@ class RecordingBroker(Broker):
         with self.lock:
             if self.away:
                 return [Outcome(Status.UNKNOWN, self.away) for _ in page]
+            if self.breaks_after is not None:
+                got, lost = page[: self.breaks_after], page[self.breaks_after :]
+                self.published += got
+                return [CONFIRMED] * len(got) + [Outcome(Status.UNKNOWN, "broke off")] * len(lost)
             self.pages.append(len(page))
-            self.published += [each for each in page if each.id not in self.refuse]
-            return [
-                Outcome(self.refuse[each.id], "refused by the test")
-                if each.id in self.refuse
-                else CONFIRMED
-                for each in page
-            ]
+            outcomes = self._outcomes(page)
+            sent = zip(page, outcomes, strict=True)
+            self.published += [each for each, outcome in sent if outcome == CONFIRMED]
+            if self.before_confirming is not None:
+                self.before_confirming()
+            return outcomes
+
+    def _outcomes(self, page: Sequence[Envelope]) -> list[Outcome]:
+        stopped: set[str] = set()
+        outcomes = []
+        for each in page:
+            if each.key in stopped:
+                outcomes.append(Outcome(Status.HELD, "behind a refused one"))
+            elif each.id in self.refuse:
+                outcomes.append(Outcome(self.refuse[each.id], "refused by the test"))
+                if each.key is not None and self.hold_keys:
+                    stopped.add(each.key)
+            else:
+                outcomes.append(CONFIRMED)
+        return outcomes
 
     @property
     def address(self) -> str:

@@ -87,7 +87,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     sortable_by = ()
-    actions: Sequence[str] | None = None
+    actions: Sequence[Any] | None = None
     list_defer: ClassVar[Sequence[str]] = ()
 
     class Media:

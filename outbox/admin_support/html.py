@@ -19,7 +19,7 @@ DASH = "-"
 
 
 def badge(text: object, kind: str) -> SafeString:
-    """Return a small coloured label; `kind` is pending, published, skipped or dead."""
+    """Return a small coloured label; `kind` is a state, whose colour outbox/admin.css has."""
     return format_html('<span class="outbox-badge outbox-badge-{}">{}</span>', kind, text)
 
 

@@ -6,12 +6,12 @@ kombu gives the connection and the topology, py-amqp the events of confirm mode.
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from amqp.basic_message import Message
-from amqp.exceptions import AMQPError
+from amqp.exceptions import AMQPError, ContentTooLarge, PreconditionFailed
 from django.core.checks import CheckMessage, Error, Warning
 from kombu import Connection, Exchange
 
@@ -26,6 +26,12 @@ logger = logging.getLogger("relay")
 
 PERSISTENT = 2
 
+MESSAGES_FAULT = (ContentTooLarge, PreconditionFailed)
+"""For what RabbitMQ closes a channel over one message. Anything else is about the channel."""
+
+READ_SECONDS = 1.0
+"""How often, at least, a wait for confirms looks at the clock and at the heartbeat."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AMQPOptions:
@@ -34,7 +40,7 @@ class AMQPOptions:
     EXCHANGE: the durable topic exchange that is declared and published to.
     MANDATORY: treat a message that reaches no queue as refused instead of dropped.
     MAX_IN_FLIGHT: how many messages may be unconfirmed at once.
-    CONFIRM_TIMEOUT: how long a page may take to be confirmed as a whole.
+    CONFIRM_TIMEOUT: longest time without any confirm while something is in flight.
     CONNECT_TIMEOUT, SOCKET_TIMEOUT: bounds of connecting, and of one read or write.
     HEARTBEAT: interval in which both sides must show that they are alive.
     SSL: TLS options of kombu, such as {"ca_certs": …, "certfile": …, "keyfile": …}.
@@ -87,16 +93,22 @@ class AMQPBroker(Broker):
         return amqp.address(self._url)
 
     def publish(self, page: Sequence[Envelope]) -> list[Outcome]:
-        # The deadline is monotonic and for the page as a whole, so that a broker that accepts
-        # and never confirms is found out.
-        deadline = time.monotonic() + self._options.CONFIRM_TIMEOUT
-        window = ConfirmWindow(page, limit=self._options.MAX_IN_FLIGHT)
+        limit = self._options.MAX_IN_FLIGHT
+        window = ConfirmWindow(page, limit=limit, hold=self.hold_keys)
         try:
             channel = self._ensure_channel()
             window = self._window = ConfirmWindow(
-                page, first_tag=self._next_tag, limit=self._options.MAX_IN_FLIGHT
+                page, first_tag=self._next_tag, limit=limit, hold=self.hold_keys
             )
-            self._pump(channel, window, deadline)
+            while not window.done:
+                try:
+                    self._pump(channel, window)
+                except MESSAGES_FAULT as exc:
+                    if not window.in_flight:
+                        raise
+                    self.close()
+                    window.channel_closed(_describe(exc))
+                    channel = self._ensure_channel()
             self._next_tag = window.next_tag
         except (AMQPError, OSError) as exc:
             # After any error the channel's tags mean nothing more: what is open stays unknown.
@@ -106,34 +118,49 @@ class AMQPBroker(Broker):
             self._window = None
         return window.outcomes()
 
-    def _pump(self, channel: Any, window: ConfirmWindow, deadline: float) -> None:
+    def _pump(self, channel: Any, window: ConfirmWindow) -> None:
         """Send what the window allows and read confirms until every message has its outcome."""
-        exchange, mandatory = self._options.EXCHANGE, self._options.MANDATORY
-        drain: Callable[..., None] = channel.connection.drain_events
+        patience = self._options.CONFIRM_TIMEOUT
+        settled, deadline = 0, time.monotonic() + patience
         while not window.done:
-            while (envelope := window.next()) is not None:
-                channel.basic_publish(
-                    message(envelope),
-                    exchange=exchange,
-                    routing_key=envelope.topic,
-                    mandatory=mandatory,
-                )
-                if self._blocked:
-                    raise ConfirmTimeout(f"connection.blocked: {self._blocked}")
-            if window.done:
-                break
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
+            self._send(channel, window)
+            if window.settled != settled:
+                # Each confirm starts the time anew: a page of one key over a slow link takes as
+                # long as it takes, but a broker that accepts and never confirms is found out.
+                settled, deadline = window.settled, time.monotonic() + patience
+            # Past the deadline what has arrived meanwhile is still read: sending may have taken
+            # all the time.
+            if not self._read(channel, deadline) and time.monotonic() >= deadline:
                 raise ConfirmTimeout(
-                    f"{window.in_flight} messages not confirmed within "
-                    f"{self._options.CONFIRM_TIMEOUT:g} s"
+                    f"{window.in_flight} messages not confirmed within {patience:g} s"
                 )
-            try:
-                drain(timeout=remaining)
-            except TimeoutError:
-                continue  # the deadline above says it in words
-            if self._blocked:
-                raise ConfirmTimeout(f"connection.blocked: {self._blocked}")
+
+    def _send(self, channel: Any, window: ConfirmWindow) -> None:
+        while (envelope := window.next()) is not None:
+            channel.basic_publish(
+                message(envelope),
+                exchange=self._options.EXCHANGE,
+                routing_key=envelope.topic,
+                mandatory=self._options.MANDATORY,
+            )
+            self._stop_if_blocked()
+
+    def _read(self, channel: Any, deadline: float) -> bool:
+        """Wait for something from the broker; False if nothing came for a while."""
+        assert self._connection is not None
+        # A heartbeat would make py-amqp wait for as long again, so it never waits for long.
+        wait = min(deadline - time.monotonic(), READ_SECONDS)
+        try:
+            channel.connection.drain_events(timeout=max(wait, 0))
+        except TimeoutError:
+            self._connection.heartbeat_check()
+            return False
+        self._stop_if_blocked()
+        return True
+
+    def _stop_if_blocked(self) -> None:
+        if self._blocked:
+            raise ConfirmTimeout(f"connection.blocked: {self._blocked}")
 
     def keep_alive(self) -> None:
         if self._connection is not None and not self._alive():

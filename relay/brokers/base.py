@@ -19,6 +19,8 @@ class Status(StrEnum):
     """The broker refused it."""
     UNROUTABLE = "unroutable"
     """The broker took it, but no queue is bound for its topic."""
+    REFUSED = "refused"
+    """The broker closed the channel over it: too large, say."""
     FAILED = "failed"
     """Its handler failed, where the broker runs handlers itself."""
     HELD = "held"
@@ -54,6 +56,9 @@ class Broker(ABC):
 
     page_size: ClassVar[int] = 1000
     """How many messages to publish between two checkpoints, unless PAGE_SIZE says otherwise."""
+
+    hold_keys: bool = True
+    """Whether messages behind a refused one of their key are held back; set by the relay."""
 
     @classmethod
     @abstractmethod

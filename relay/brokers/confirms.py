@@ -3,6 +3,10 @@
 Pure bookkeeping, no I/O. A later message of a key is sent only when the one before it is
 confirmed: if the broker refuses one message of a key, none behind it has overtaken it. Different
 keys share the window freely.
+
+When the broker closes the channel over a message, it does not say over which. What was in flight
+is then suspected and sent again on a new channel, one by one, so that the next close has one
+culprit.
 """
 
 from collections import deque
@@ -16,12 +20,23 @@ class ConfirmWindow:
     """The outcomes of one page on one channel in confirm mode.
 
     `first_tag` is the delivery tag that the broker will give to the next message (tags count
-    from 1 on each channel); `limit` bounds how many are in flight.
+    from 1 on each channel); `limit` bounds how many are in flight. With `hold`, what is behind a
+    refused message of its key is not sent; without, it is sent all the same.
     """
 
-    def __init__(self, page: Sequence[Envelope], *, first_tag: int = 1, limit: int = 1000) -> None:
+    def __init__(
+        self,
+        page: Sequence[Envelope],
+        *,
+        first_tag: int = 1,
+        limit: int = 1000,
+        hold: bool = True,
+    ) -> None:
         self._page = page
         self._limit = limit
+        self._hold = hold
+        self._suspects: deque[int] = deque()
+        self._alone = False
         self._next_tag = first_tag
         self._in_flight: dict[int, int] = {}  # tag -> index, in the order of sending
         self._fresh = 0
@@ -37,6 +52,11 @@ class ConfirmWindow:
         return self._open == 0
 
     @property
+    def settled(self) -> int:
+        """How many messages have their outcome; grows with everything the broker says."""
+        return len(self._page) - self._open
+
+    @property
     def in_flight(self) -> int:
         return len(self._in_flight)
 
@@ -46,14 +66,22 @@ class ConfirmWindow:
 
     def next(self) -> Envelope | None:
         """Return a message to send now, counted as sent, or None until something is confirmed."""
-        if len(self._in_flight) >= self._limit:
-            return None
-        index = self._ready.popleft() if self._ready else self._next_fresh()
+        index = self._next_index()
         if index is None:
             return None
         self._in_flight[self._next_tag] = index
         self._next_tag += 1
         return self._page[index]
+
+    def _next_index(self) -> int | None:
+        if self._alone and self._in_flight:
+            return None
+        self._alone = bool(self._suspects)
+        if self._alone:
+            return self._suspects.popleft()
+        if len(self._in_flight) >= self._limit:
+            return None
+        return self._ready.popleft() if self._ready else self._next_fresh()
 
     def _next_fresh(self) -> int | None:
         while self._fresh < len(self._page):
@@ -87,6 +115,21 @@ class ConfirmWindow:
         for index in self._settle(tag, multiple):
             self._refuse(index, Outcome(Status.NACKED, "the broker refused the message (nack)"))
 
+    def channel_closed(self, reason: str) -> None:
+        """Note that the broker closed the channel over a message; tags start again from 1.
+
+        If there is just one in flight, it was that one. Else each is to be sent again by itself.
+        """
+        suspects = sorted(self._in_flight.values())
+        self._in_flight.clear()
+        self._returned.clear()
+        self._next_tag = 1
+        if len(suspects) == 1:
+            self._refuse(suspects[0], Outcome(Status.REFUSED, reason))
+        else:
+            self._suspects.extend(suspects)
+            self._alone = True
+
     def outcomes(self, reason: str = "") -> list[Outcome]:
         """Return one outcome for each message; those without one are unknown, for `reason`."""
         unknown = Outcome(Status.UNKNOWN, reason)
@@ -107,7 +150,10 @@ class ConfirmWindow:
     def _confirm(self, index: int) -> None:
         self._outcomes[index] = CONFIRMED
         self._open -= 1
-        key = self._page[index].key
+        self._release(self._page[index].key)
+
+    def _release(self, key: str | None) -> None:
+        """Let the next message of a key be sent."""
         if key is None:
             return
         behind = self._behind[key]
@@ -120,7 +166,9 @@ class ConfirmWindow:
         self._outcomes[index] = outcome
         self._open -= 1
         refused = self._page[index]
-        if refused.key is None:
+        if not self._hold:
+            self._release(refused.key)
+        if refused.key is None or not self._hold:
             return
         # The key stays in _behind, so that whatever is still to come of it is held as well.
         held = Outcome(Status.HELD, f"an earlier message of its key was refused: {refused.id}")

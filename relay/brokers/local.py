@@ -82,6 +82,7 @@ class LocalBroker(Broker):
         started = time.monotonic()
         if self._retry is None or started < self._next_retry:
             return
+        self._next_retry = started + RETRY_EVERY  # also if the database is away
         while self._retry(using=self._using) and time.monotonic() < started + RETRY_EVERY:
             pass
         self._next_retry = time.monotonic() + RETRY_EVERY

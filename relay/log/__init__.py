@@ -3,19 +3,22 @@
 from django.db import connections
 
 from outbox.exceptions import ConfigurationError
-from relay.log.base import Log, Page, Start
+from relay.log.base import PAGE_BYTES, Log, Page, Start
 from relay.log.postgresql import PostgreSQLLog
 from relay.log.sqlite import SQLiteLog
 
-__all__ = ["Log", "Page", "PostgreSQLLog", "SQLiteLog", "Start", "open_log"]
+__all__ = ["Fetched", "Log", "Page", "PostgreSQLLog", "SQLiteLog", "Start", "open_log"]
 
 _ADAPTERS: dict[str, type[Log]] = {"postgresql": PostgreSQLLog, "sqlite": SQLiteLog}
 
 
-def open_log(relay: str, *, using: str, start: Start = "beginning") -> Log:
+def open_log(
+    relay: str, *, using: str, start: Start = "beginning", page_bytes: int = PAGE_BYTES
+) -> Log:
     """Return the log of the database `using`, as the relay named `relay` reads it.
 
-    Raises ConfigurationError on a database that cannot hold the outbox.
+    `page_bytes` bounds the data of a page. Raises ConfigurationError on a database that cannot
+    hold the outbox.
     """
     connection = connections[using]
     try:
@@ -25,4 +28,4 @@ def open_log(relay: str, *, using: str, start: Start = "beginning") -> Log:
             f"The relay cannot read the database {using!r}: {connection.display_name} is not "
             "supported. Use PostgreSQL, or SQLite for development."
         ) from None
-    return adapter(relay, using=using, start=start)
+    return adapter(relay, using=using, start=start, page_bytes=page_bytes)

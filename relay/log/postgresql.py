@@ -12,25 +12,32 @@ positions above the value read. A snapshot taken after that checkpoint committed
 So the new transactions of the window above such a snapshot stand above `sequence`. (It is not
 enough to read the sequence before the snapshot: xmax is one above the highest *finished* id, so
 ids from xmax on may have been at work for long.)
+
+That value was read before the window below, whose rows are then walked over once more. After a
+large window there is a better one, from the checkpoint that opened it: new transactions with ids
+above its x stand above its `sequence`. Those from the floor's xmax to x were given out before the
+first page was checkpointed, so they are few, and where they stand is looked up. (No checkpoint
+would be wrong for this, only farther off.)
 """
 
 import json
 import zlib
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
-from django.db import connections
+from django.db import OperationalError, connections
 
 from outbox.envelope import Envelope
 from relay import sql
 from relay.exceptions import MovedDatabase
-from relay.log.base import Log, Page
+from relay.log.base import Fetched, Log, Page
 from relay.snapshots import EMPTY, stragglers
-
-MAX_POSITION = 2**63 - 1
 
 
 class PostgreSQLLog(Log):
     """Needs READ COMMITTED: each statement of a page must have a snapshot of its own."""
+
+    large_window: ClassVar[int] = sql.LARGE_WINDOW
 
     def lanes_with_work(self, lanes: int) -> list[int]:
         parameters = {
@@ -42,7 +49,9 @@ class PostgreSQLLog(Log):
 
     def acquire(self, lane: int) -> int | None:
         parameters = {"relay_key": lock_key(self.relay), "lane": lane}
-        [(locked, sequence, *_)] = self._query(sql.PG_ACQUIRE, parameters)
+        [(locked, sequence, read_only, *_)] = self._query(sql.PG_ACQUIRE, parameters)
+        if read_only:
+            raise OperationalError("the server is read-only: a standby, or set to be so")
         return sequence if locked else None
 
     def read(self, lane: int, size: int, sequence: int) -> Page:
@@ -50,7 +59,8 @@ class PostgreSQLLog(Log):
         parameters = window | {
             "after": max(window["last_position"], window["window_start"]),
             "last": window["last_position"],
-            "limit": size + 1,  # one more, to know whether the window ends here
+            "size": size,
+            "bytes": self.page_bytes,
         }
         landed = stragglers(window["floor"], window["ceiling"])
         if landed and window["last_position"] < window["window_start"]:
@@ -58,34 +68,46 @@ class PostgreSQLLog(Log):
             rows = self._query(sql.PG_PAGE_WITH_STRAGGLERS, parameters)
         else:
             rows = self._query(sql.PG_PAGE, parameters)
-        kept = rows[:size]
         return Page(
             **window,
-            messages=[_envelope(row) for row in kept],
-            positions=[row[0] for row in kept],
-            complete=len(rows) <= size,
+            messages=[_envelope(row) for row in rows],
+            positions=[row[0] for row in rows],
+            complete=not (rows and rows[-1][-1]),
         )
+
+    def fetch(self, positions: Sequence[int]) -> Fetched:
+        parameters = {
+            "positions": list(positions),
+            "size": len(positions),
+            "bytes": self.page_bytes,
+        }
+        rows = self._query(sql.PG_FETCH, parameters)
+        return Fetched({row[0]: _envelope(row) for row in rows}, bool(rows and rows[-1][-1]))
 
     def _window(self, lane: int, sequence: int) -> dict[str, Any]:
         """Return the window to read: the cursor's own while it is incomplete, else the next."""
-        [row] = self._query(sql.PG_CURSOR, {"relay": self.relay, "lane": lane})
-        now, system_identifier, previous, *cursor = row
+        parameters = {"relay": self.relay, "lane": lane, "large": self.large_window}
+        [row] = self._query(sql.PG_CURSOR, parameters)
+        now, system_identifier, parked, retries, previous, floor, *cursor = row
         window: dict[str, Any] = {
             "lane": lane,
             "previous": previous or 0,
+            "window_previous": previous or 0,
             "sequence": sequence,
             "system_identifier": system_identifier,
+            "parked": parked,
+            "retries": retries,
         }
-        if previous is None:
+        if floor is None:
             return window | self._first_window(now)
-        (floor, ceiling, position, complete, newest_sequence) = cursor[:5]
-        (window_start, next_start, window_count, written_in, lowest) = cursor[5:]
+        (ceiling, position, complete, newest_sequence) = cursor[:4]
+        (window_start, next_start, window_previous, window_count, written_in, bound) = cursor[4:]
         if written_in != system_identifier:
             raise MovedDatabase(
-                f"Relay {self.relay!r}, lane {lane}: checkpoint {previous} was written in database "
-                f"cluster {written_in}, this is cluster {system_identifier}. The log was restored "
-                "or moved, and its transaction ids mean nothing here. Nothing is published until "
-                "the cursor is rebased."
+                f"Relay {self.relay!r}, lane {lane}: checkpoint {previous or 'of its start'} was "
+                f"written in database cluster {written_in}, this is cluster {system_identifier}. "
+                "The log was restored or moved, and its transaction ids mean nothing here. "
+                "Nothing is published until the cursor is rebased."
             )
         if not complete:
             return window | {
@@ -93,16 +115,15 @@ class PostgreSQLLog(Log):
                 "ceiling": ceiling,
                 "window_start": window_start,
                 "next_start": next_start,
+                "window_previous": window_previous,
                 "window_count": window_count,
                 "last_position": position,
                 "due": True,
             }
-        if window_count > sql.LARGE_WINDOW:
-            next_start = MAX_POSITION if lowest is None else lowest - 1
         return window | {
             "floor": ceiling,
             "ceiling": now,
-            "window_start": next_start,
+            "window_start": max(next_start, bound or 0),
             "next_start": newest_sequence,
             "window_count": 0,
             "last_position": 0,
@@ -120,7 +141,7 @@ class PostgreSQLLog(Log):
         }
         if self.start == "now":
             # Empty, and counted as large, so that the next window looks for its own start.
-            window |= {"floor": now, "window_count": sql.LARGE_WINDOW + 1, "due": True}
+            window |= {"floor": now, "window_count": self.large_window + 1, "due": True}
         return window
 
     def _query(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -136,5 +157,6 @@ def lock_key(relay: str) -> int:
 
 
 def _envelope(row: tuple[Any, ...]) -> Envelope:
-    attributes = {} if row[-1] == "{}" else json.loads(row[-1])
-    return Envelope(*(*row[1:-1], attributes))
+    """Return the envelope of a row: position, Envelope's fields in order, whether there is more."""
+    attributes = {} if row[-2] == "{}" else json.loads(row[-2])
+    return Envelope(*(*row[1:-2], attributes))

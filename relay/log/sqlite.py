@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,49 +11,56 @@ from django.db.backends.utils import typecast_timestamp
 
 from outbox.envelope import Envelope
 from relay import sql
-from relay.log.base import Log, Page
+from relay.log.base import Fetched, Log, Page
 
 
 class SQLiteLog(Log):
     """A window is everything above the cursor; the unique chain is the only fence there is."""
 
-    _first: int | None = None
-
     def lanes_with_work(self, lanes: int) -> list[int]:
-        parameters = {"relay": self.relay, "lanes": lanes, "nothing_yet": self._nothing_yet()}
+        parameters = {"relay": self.relay, "from_beginning": self.start == "beginning"}
         return sorted(row[0] for row in self._query(sql.SQLITE_LANES, parameters))
 
     def acquire(self, lane: int) -> int | None:
         return 0
 
     def read(self, lane: int, size: int, sequence: int) -> Page:
-        cursor = self._query(sql.SQLITE_CURSOR, {"relay": self.relay, "lane": lane})
-        previous, last = cursor[0] if cursor else (0, self._nothing_yet())
-        rows = self._query(sql.SQLITE_PAGE, {"lane": lane, "after": last, "limit": size + 1})
-        kept = rows[:size]
+        where = {"relay": self.relay, "lane": lane}
+        [(previous, last, highest)] = self._query(sql.SQLITE_CURSOR, where)
+        [(parked, retries)] = self._query(sql.SQLITE_PARKED, where)
+        starts = last is None
+        if starts:
+            last = 0 if self.start == "beginning" else highest
+        parameters = {"lane": lane, "after": last, "size": size, "bytes": self.page_bytes}
+        rows = self._query(sql.SQLITE_PAGE, parameters)
         return Page(
             lane=lane,
-            previous=previous,
-            messages=[_envelope(row) for row in kept],
-            positions=[row[0] for row in kept],
-            complete=len(rows) <= size,
+            previous=previous or 0,
+            messages=[_envelope(row) for row in rows],
+            positions=[row[0] for row in rows],
+            complete=not (rows and rows[-1][-1]),
             floor="",
             ceiling="",
-            window_start=0,
+            window_start=last,
             next_start=0,
             sequence=sequence,
+            window_previous=previous or 0,
             window_count=0,
             system_identifier=0,
             last_position=last,
+            parked=bool(parked),
+            retries=bool(retries),
+            due=starts and self.start == "now",
         )
 
-    def _nothing_yet(self) -> int:
-        """Return the position after which a lane without a checkpoint starts."""
-        if self.start == "beginning":
-            return 0
-        if self._first is None:
-            self._first = self._query(sql.SQLITE_SEQUENCE, {})[0][0]
-        return self._first
+    def fetch(self, positions: Sequence[int]) -> Fetched:
+        parameters = {
+            "positions": json.dumps(list(positions)),
+            "size": len(positions),
+            "bytes": self.page_bytes,
+        }
+        rows = self._query(sql.SQLITE_FETCH, parameters)
+        return Fetched({row[0]: _envelope(row) for row in rows}, bool(rows and rows[-1][-1]))
 
     def _query(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         with connections[self.using].cursor() as cursor:
@@ -68,8 +76,8 @@ class SQLiteLog(Log):
 
 
 def _envelope(row: tuple[Any, ...]) -> Envelope:
-    """Return the envelope of a row, whose columns stand in the order of Envelope's fields."""
-    values = dict(zip(Envelope.__struct_fields__, row[1:], strict=True))
+    """Return the envelope of a row: position, Envelope's fields in order, whether there is more."""
+    values = dict(zip(Envelope.__struct_fields__, row[1:-1], strict=True))
     time = values["time"]
     stamp = typecast_timestamp(time) if isinstance(time, str) else time
     return Envelope(

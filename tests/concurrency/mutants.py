@@ -5,6 +5,8 @@ from typing import Any
 
 from relay import sql
 from relay.log import Page, PostgreSQLLog
+from relay.models import Parked
+from relay.parking import Parking
 from relay.snapshots import EMPTY
 
 
@@ -68,6 +70,17 @@ class StartFromSnapshot(PostgreSQLLog):
         return window
 
 
+class WithoutEarlyIds(PostgreSQLLog):
+    """After a large window, the sequence at its opening: ids of before that may stand below it."""
+
+    large_window = -1
+
+    def _query(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        if statement == sql.PG_CURSOR:
+            statement = statement.replace("AND opened.transaction_id", "AND '0'::xid8")
+        return super()._query(statement, parameters)
+
+
 class WithoutLock(PostgreSQLLog):
     """No mutual exclusion: the fence holds the chain, but pages are published twice."""
 
@@ -80,3 +93,22 @@ class WithoutLock(PostgreSQLLog):
             "'django_outbox_message', 'position')::regclass)",
             {},
         )[0][0]
+
+
+class WithoutHolding(Parking):
+    """Later pages do not look what is parked: their messages overtake."""
+
+    def held_keys(self, page: Page) -> set[str]:
+        return set()
+
+
+class WithoutReach(Parking):
+    """Only what was refused is tried again: what waited behind it is forgotten."""
+
+    def due(self, lane: int, limit: int) -> list[Any]:
+        return [each for each in super().due(lane, limit) if each.row.state == "parked"]
+
+    def settle(self, tried: Any, outcomes: Any, *, by: str) -> int:
+        settled = super().settle(tried, outcomes, by=by)
+        Parked.objects.filter(state="parked", attempts=0).update(state="waiting")
+        return settled

@@ -16,8 +16,12 @@ from django.db import connection, connections, transaction
 from django.test import override_settings
 
 import outbox
+from outbox.retry import Backoff
+from relay.brokers.base import Status
 from relay.exceptions import StaleCursor
 from relay.log import Log
+from relay.parking import Parking
+from relay.policy import Patience
 from relay.transfer import transfer
 from tests.support import Counted, RecordingBroker
 
@@ -58,6 +62,8 @@ class Scenario:
     relays: int = 3
     transactions: int = 30
     crash_rate: float = 0.0
+    refuse_rate: float = 0.0
+    parking: type[Parking] = Parking
 
     def run(self) -> Findings:
         """Run writers and relays to the end;  on aggregates that the test makes and drops."""
@@ -75,7 +81,7 @@ class Scenario:
 
     def _run(self) -> Findings:
         self._committed: list[Counted] = []
-        self._broker = RecordingBroker()
+        self._broker = FickleBroker(random.Random(f"{self.seed}/broker"), self.refuse_rate)
         self._by_relay: Counter[str] = Counter()
         self._writing = threading.Event()
         self._writing.set()
@@ -161,26 +167,28 @@ class Scenario:
     def _relay(self, number: int) -> None:
         rng = random.Random(f"{self.seed}/relay/{number}")
         log = self.make_log()
+        parking = self.parking(log, Patience(backoff=Backoff(base=0.01, cap=0.02)))
         moved = time.monotonic()
         while True:
             last_look = not self._writing.is_set()
             busy = log.lanes_with_work(LANES)
             rng.shuffle(busy)
             for lane in busy:
-                if self._turn(log, lane, rng, number):
+                if self._turn(log, lane, rng, number, parking):
                     moved = time.monotonic()
             if not busy:
-                if last_look:
+                if last_look and not parking.open.exists():
                     return
                 time.sleep(0.001)
-            elif last_look and time.monotonic() - moved > PATIENCE:
-                return  # a broken reader that sees work and never does it
+            if last_look and time.monotonic() - moved > PATIENCE:
+                return  # a broken reader that sees work and never does it, or owes and never pays
 
-    def _turn(self, log: Log, lane: int, rng: random.Random, number: int) -> bool:
+    def _turn(self, log: Log, lane: int, rng: random.Random, number: int, parking: Parking) -> bool:
         crash = rng.random() < self.crash_rate
         broker = CrashingBroker(self._broker) if crash else self._broker
         try:
-            moved = transfer(log, broker, lane, self.page_size)
+            first = rng.random() < 0.5
+            moved = transfer(log, broker, lane, self.page_size, parking, fresh_first=first)
         except (StaleCursor, Crash):
             return True
         if moved is None:
@@ -191,6 +199,25 @@ class Scenario:
 
 class Crash(Exception):
     """The relay dies after publishing and before its checkpoint."""
+
+
+class FickleBroker(RecordingBroker):
+    """Refuses a part of the messages once; each has its fate from the start."""
+
+    def __init__(self, rng: random.Random, rate: float) -> None:
+        super().__init__()
+        self._rng = rng
+        self._rate = rate
+        self._seen: set[str] = set()
+
+    def _outcomes(self, page):  # type: ignore[no-untyped-def]
+        for each in page:
+            if each.id in self.refuse:
+                del self.refuse[each.id]
+            elif each.id not in self._seen and self._rng.random() < self._rate:
+                self.refuse[each.id] = Status.UNROUTABLE
+            self._seen.add(each.id)
+        return super()._outcomes(page)
 
 
 class CrashingBroker(RecordingBroker):

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from relay.log import Log, PostgreSQLLog
+from relay.parking import Parking
 from tests.concurrency import mutants
 from tests.concurrency.scenario import Findings, Scenario
 
@@ -31,9 +32,37 @@ def test_nothing_is_lost_doubled_or_disordered(page_size: int, seed: int) -> Non
     assert len(findings.by_relay) > 1, "only one relay got to work"
 
 
+class AlwaysLarge(PostgreSQLLog):
+    """Takes every window for a large one, behind which the next start is looked up."""
+
+    large_window = -1
+
+
+def test_nothing_is_lost_behind_large_windows(seed: int) -> None:
+    """Where windows start by what the checkpoint before them knew: each event once, in order."""
+    findings = run(AlwaysLarge, seed, page_size=10)
+
+    assert findings.clean, (seed, findings)
+
+
 def test_a_crash_before_the_checkpoint_only_repeats(seed: int) -> None:
     """Relays that die between publishing and checkpoint lose nothing and keep the order."""
     findings = run(PostgreSQLLog, seed, page_size=10, crash_rate=0.2)
+
+    assert findings.clean, (seed, findings)
+
+
+def test_refused_messages_hold_their_key_and_nothing_is_lost(seed: int) -> None:
+    """A fifth of the messages is refused once: parked, tried again, each key in its order."""
+    findings = run(PostgreSQLLog, seed, page_size=10, refuse_rate=0.2)
+
+    assert findings.clean, (seed, findings)
+    assert len(findings.by_relay) > 1, "only one relay got to work"
+
+
+def test_refusals_and_crashes_together_keep_the_order(seed: int) -> None:
+    """Relays that die while they publish parked messages only repeat them."""
+    findings = run(PostgreSQLLog, seed, page_size=10, refuse_rate=0.2, crash_rate=0.2)
 
     assert findings.clean, (seed, findings)
 
@@ -42,6 +71,7 @@ MUTANTS = [
     (mutants.ById, 20, "lost"),
     (mutants.ByTransactionId, 20, "disordered"),
     (mutants.WithoutStragglers, 20, "lost"),
+    (mutants.WithoutEarlyIds, 50, "lost"),
     (mutants.WithoutLock, 3, "doubled"),
 ]
 
@@ -54,5 +84,18 @@ def test_the_scenario_catches_a_broken_reader(
     """Each way of breaking the algorithm shows up as what it breaks."""
     for seed in range(10):
         if getattr(run(mutant, seed, page_size=page_size), finding):
+            return
+    pytest.fail(f"{mutant.__name__} went unnoticed in ten runs")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mutant", "finding"), [(mutants.WithoutHolding, "disordered"), (mutants.WithoutReach, "lost")]
+)
+def test_the_scenario_catches_broken_parking(mutant: type[Parking], finding: str) -> None:
+    """A key that does not wait is overtaken; one that is not tried again is lost."""
+    for seed in range(10):
+        options = {"page_size": 10, "refuse_rate": 0.2, "parking": mutant}
+        if getattr(run(PostgreSQLLog, seed, **options), finding):
             return
     pytest.fail(f"{mutant.__name__} went unnoticed in ten runs")

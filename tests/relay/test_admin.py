@@ -3,14 +3,18 @@
 from collections.abc import Iterator
 
 import pytest
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
 from django.db import transaction
 from django.test import Client, override_settings
 
 import outbox
 from outbox.models import Message
-from relay import admin as relay_admin
+from relay.admin import messages as messages_admin
+from relay.brokers.base import Status
 from relay.log import open_log
-from relay.models import Checkpoint
+from relay.models import Checkpoint, Parked
 from relay.transfer import process_name, transfer
 from tests.admin_pages import ALL_MODELS, counted, detail_url, list_url, log_in, page, rows, shown
 from tests.support import Counted, RecordingBroker
@@ -99,7 +103,7 @@ def test_the_state_filter_knows_relays(viewer: Client) -> None:
 
 def test_a_large_backlog_is_walked(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many pending messages to list are found all the same, newest first."""
-    monkeypatch.setattr(relay_admin, "FEW", 3)
+    monkeypatch.setattr(messages_admin, "FEW", 3)
     commit(2)
     publish()
     pending = commit(6)
@@ -229,3 +233,103 @@ def test_a_checkpoint_cannot_be_changed(admin_client: Client) -> None:
     assert admin_client.post(delete, {"post": "yes"}).status_code == 403
     assert admin_client.get(list_url(Checkpoint) + "add/").status_code == 403
     assert Checkpoint.objects.filter(pk=checkpoint.pk).exists()
+
+
+# --- Parked messages ------------------------------------------------------------------------
+
+
+def park(*keys: str) -> list[Parked]:
+    """Park the first message of each key, and another behind it."""
+    log, broker = open_log("default", using="default"), RecordingBroker()
+    for key in keys:
+        [first, _] = commit(2, key=key)
+        broker.refuse[str(first.message_id)] = Status.UNROUTABLE
+    for lane in range(LANES):
+        transfer(log, broker, lane, 100)
+    return list(Parked.objects.order_by("position"))
+
+
+def act(client: Client, action: str, *rows: Parked) -> str:
+    response = client.post(
+        list_url(Parked),
+        {"action": action, ACTION_CHECKBOX_NAME: [row.pk for row in rows]},
+        follow=True,
+    )
+    return shown(response.content.decode())
+
+
+def permit(*codenames: str) -> None:
+    viewer = User.objects.get(username="viewer")
+    viewer.user_permissions.add(*Permission.objects.filter(codename__in=codenames))
+
+
+def test_parked_messages_are_listed_with_their_reason(viewer: Client) -> None:
+    """State, reason and error of each; a number of statements that does not depend on the rows."""
+    park("a")
+    text, few = counted(viewer, list_url(Parked))
+    assert "parked default tests.counted a unroutable 1" in shown(text)
+    assert "waiting behind its key default tests.counted a held 0" in shown(text)
+    assert "refused by the test" in text
+    park("b", "c", "d")
+
+    assert counted(viewer, list_url(Parked))[1] == few
+
+
+def test_parked_messages_are_found_by_key_and_id(viewer: Client) -> None:
+    """The search box takes either."""
+    park("a", "b")
+    [row] = Parked.objects.filter(key="b", state="parked")
+
+    assert {found.key for found in rows(viewer, list_url(Parked, "?q=b"))} == {"b"}
+    assert rows(viewer, list_url(Parked, f"?q={row.message_id}")) == [row]
+    assert rows(viewer, list_url(Parked, "?q=nothing")) == []
+
+
+def test_the_page_of_a_message_says_that_it_is_parked(viewer: Client) -> None:
+    """In the list, and with the reason on its own page; the filter finds it."""
+    [head, _] = park("a")
+    message = Message.objects.get(pk=head.position)
+    text = shown(page(viewer, detail_url(message)))
+
+    assert "parked" in text
+    assert "unroutable" in text
+    assert rows(viewer, list_url(Message, "?state=parked:default")) == [message]
+    assert shown(page(viewer, detail_url(head))).count("Look at the message") == 1
+
+
+def test_actions_need_permissions(viewer: Client) -> None:
+    """Who may only look sees no action, and what he sends all the same does nothing."""
+    [head, _] = park("a")
+    assert "Try again now" not in page(viewer, list_url(Parked))
+    act(viewer, "discard", head)
+    act(viewer, "requeue", head)
+
+    head.refresh_from_db()
+    assert (head.state, head.attempts) == ("parked", 1)
+    assert not LogEntry.objects.exists()
+
+
+def test_requeue_is_an_action(viewer: Client) -> None:
+    """Attempts start again, and who did it is written down."""
+    [head, behind] = park("a")
+    permit("requeue_parked")
+    text = act(viewer, "requeue", head, behind)
+
+    head.refresh_from_db()
+    assert "1 message is tried again now" in text
+    assert (head.state, head.attempts) == ("parked", 0)
+    assert {entry.user.username for entry in LogEntry.objects.all()} == {"viewer"}
+
+
+def test_discard_is_an_action(viewer: Client) -> None:
+    """It never gets published, what waited goes on, and who did it is written down."""
+    [head, behind] = park("a")
+    permit("discard_parked")
+    text = act(viewer, "discard", head)
+
+    head.refresh_from_db()
+    behind.refresh_from_db()
+    assert "1 message will never be published" in text
+    assert (head.state, head.settled_by) == ("discarded", "viewer")
+    assert behind.state == "parked"
+    assert LogEntry.objects.get().object_id == str(head.pk)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from django.db import OperationalError, connection, connections, transaction
+from django.db import OperationalError, ProgrammingError, connection, connections, transaction
 from django.test import override_settings
 
 import outbox
@@ -92,9 +92,9 @@ def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
         time.sleep(0.002)
 
 
-def keys_on_both_lanes() -> tuple[str, str]:
-    keys = {lane_of(key, 2): key for key in "abcdef"}
-    return keys[0], keys[1]
+def same_lane(key: str) -> str:
+    """Return another key of the same lane."""
+    return next(other for other in "bcdefgh" if lane_of(other, 2) == lane_of(key, 2))
 
 
 def test_until_empty_publishes_everything(make: MakeRelay, broker: RecordingBroker) -> None:
@@ -127,27 +127,70 @@ def test_an_outage_spends_no_checkpoint_and_is_told_once(
     assert not relay.troubled
 
 
-def test_a_refused_message_stops_its_lane_and_no_other(
+def test_an_outage_within_a_page_keeps_what_was_confirmed(
     make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The lane stands still behind the refused message, loudly; the other lane goes on."""
-    stuck, free = keys_on_both_lanes()
-    [_, refused, _] = commit(1, 2, 3, key=stuck)
-    broker.refuse[refused.id] = Status.UNROUTABLE
+    """The confirmed messages in front are checkpointed; only the rest is published again."""
+    commit(1, 2, 3)
     relay = make()
+    broker.breaks_after = 2
+    assert relay.sweep() == 2
+    assert [each.count for each in Checkpoint.objects.all()] == [2]
+    assert relay.troubled
+    broker.breaks_after = None
+    wait_until(relay.sweep)
+
+    assert broker.numbers() == [1, 2, 3]
+    assert caplog.text.count("The broker is away") == 1
+    assert not relay.troubled
+
+
+def test_a_link_that_breaks_in_every_page_is_not_waited_for_longer_and_longer(
+    make: MakeRelay, broker: RecordingBroker
+) -> None:
+    """As long as something gets through, the pauses do not grow."""
+    commit(*range(8))
+    relay = make()
+    broker.breaks_after = 1
+    for published in range(1, 8):
+        wait_until(relay.sweep)
+        assert len(broker.published) == published
+        assert attempts(relay) == 1
+
+    broker.breaks_after = 0
+    wait_until(lambda: relay.sweep() or attempts(relay) > 2)
+
+
+def test_a_refused_message_holds_its_key_and_nothing_else(
+    make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Parked, loudly, with what is behind it; other keys of its lane go on; later it heals."""
+    [_, refused, _] = commit(1, 2, 3, key="a")
+    broker.refuse[refused.id] = Status.UNROUTABLE
+    relay = make(PARK_MIN=0.01, PARK_MAX=0.05)
     with caplog.at_level(logging.INFO, "relay"):
         relay.sweep()
-        commit(4, key=free)
-        wait_until(relay.sweep)
-        assert relay.troubled
-        assert Checkpoint.objects.count() == 2
+        commit(4, key=same_lane("a"))
+        commit(5, key="a")
+        wait_until(lambda: 4 in broker.numbers() or relay.sweep())
+        assert broker.numbers() == [1, 4]
+        assert not relay.troubled
         broker.refuse.clear()
-        wait_until(lambda: relay.sweep() and not relay.troubled)
+        wait_until(lambda: len(broker.published) == 5 or relay.sweep())
 
-    assert caplog.text.count("is stopped by a refused message") == 1
+    assert broker.numbers() == [1, 4, 2, 3, 5]
+    assert caplog.text.count("parked 2 messages") == 1
     assert refused.id in caplog.text
-    assert "goes on" in caplog.text
-    assert [n for n in broker.numbers() if n == 2] == [2]
+
+
+def test_until_empty_is_not_clean_with_parked_messages(
+    make: MakeRelay, broker: RecordingBroker
+) -> None:
+    """What is parked was not published: somebody must be told."""
+    [refused] = commit(1)
+    broker.refuse[refused.id] = Status.UNROUTABLE
+
+    assert not make().run_until_empty()
 
 
 def test_until_empty_gives_up_on_trouble(make: MakeRelay, broker: RecordingBroker) -> None:
@@ -177,6 +220,56 @@ def test_a_lost_database_connection_is_survived(
     assert broker.numbers() == [1, 2]
     assert caplog.text.count("The database is away") == 1
     assert "The database is back" in caplog.text
+
+
+def test_a_read_only_database_is_an_outage(
+    make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a read-only server, as after a failover, nothing is published; on with a new session."""
+    commit(1)
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    relay = make()
+    relay.sweep()
+    assert not Checkpoint.objects.exists()
+    wait_until(relay.sweep)
+
+    assert broker.numbers() == [1]
+    assert caplog.text.count("The database is away") == 1
+    assert not relay.troubled
+
+
+def test_a_page_that_outlasts_the_time_for_idling_is_an_outage(
+    make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A session that the server ends because it waits for a broker is replaced by another."""
+    commit(1)
+    relay = make()
+    with connection.cursor() as cursor:
+        cursor.execute("SET idle_in_transaction_session_timeout = 20")
+        cursor.execute("SELECT pg_backend_pid()")
+        pid = cursor.fetchone()[0]
+    with sessions(1) as [other]:
+        broker.before_confirming = lambda: wait_until(lambda: not other.run(exists, pid))
+        relay.sweep()
+        assert not Checkpoint.objects.exists()
+        broker.before_confirming = None
+        wait_until(relay.sweep)
+
+    assert broker.numbers() == [1, 1]
+    assert "idle-in-transaction timeout" in caplog.text
+    assert not relay.troubled
+
+
+def test_a_mistake_in_a_statement_ends_the_relay(
+    make: MakeRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no waiting can mend is raised, not tried for ever."""
+    commit(1)
+    monkeypatch.setattr("relay.sql.PG_ACQUIRE", "SELECT * FROM nowhere")
+
+    with pytest.raises(ProgrammingError, match="nowhere"):
+        make().sweep()
 
 
 def test_a_commit_wakes_an_idle_relay(running: MakeRelay, broker: RecordingBroker) -> None:
@@ -222,12 +315,18 @@ def test_several_relays_share_the_work(running: MakeRelay, broker: RecordingBrok
 
 
 def attempts(relay: Relay) -> int:
-    return relay.progress.trouble.attempts if relay.progress.trouble else 0
+    return relay.progress.broker.failures
 
 
 def terminate(pid: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+
+def exists(pid: int) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid])
+        return cursor.fetchone() is not None
 
 
 def listening(relay: Relay) -> int:
@@ -275,5 +374,4 @@ def test_what_the_broker_meets_there_is_an_outage(
 
     relay._keep_alive()
 
-    assert relay.progress.trouble is not None
-    assert relay.progress.trouble.what == "database"
+    assert relay.progress.database.reason == "terminating connection"

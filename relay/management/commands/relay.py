@@ -19,7 +19,7 @@ class Command(BaseCommand):
     help = (
         "Publish committed events, confirmed and in order per key, until stopped. SIGTERM finishes "
         "the page, checkpoints and exits 0; a second signal exits at once. With --once or "
-        "--until-empty exits 1 if the broker, the database or a refused message is in the way."
+        "--until-empty exits 1 if the broker or the database is away, or messages are parked."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -84,7 +84,7 @@ class Command(BaseCommand):
 def build(name: str, using: str, shutdown: Shutdown, *, page_size: int | None = None) -> Relay:
     """Return the relay `name` for a database; raise ConfigurationError if it can't be built."""
     conf = get_relay_settings(name)
-    log = open_log(name, using=using, start=conf.START)
+    log = open_log(name, using=using, start=conf.START, page_bytes=conf.PAGE_BYTES)
     return Relay(log, create_broker(name, using=using), conf, shutdown, page_size=page_size)
 
 
@@ -97,10 +97,11 @@ def figures(relay: Relay) -> dict[str, Any]:
         "published": progress.published,
         "per_second": rate(progress.published, progress.started),
     }
-    if progress.trouble is not None:
-        shown["away"] = progress.trouble.what
-    if progress.stopped_lanes:
-        shown["stopped_lanes"] = sorted(progress.stopped_lanes)
+    if progress.parked:
+        shown["parked"] = progress.parked
+    for what, breaker in progress.breakers.items():
+        if breaker.failures:
+            shown[f"{what}_breaker"] = breaker.state.value
     return shown
 
 

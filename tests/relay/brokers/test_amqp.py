@@ -1,5 +1,6 @@
 """AMQPBroker against a real RabbitMQ that fails in every way we know."""
 
+import select
 import socket
 import threading
 import time
@@ -12,17 +13,18 @@ from kombu import Connection
 
 from outbox.envelope import Envelope
 from outbox.exceptions import ConfigurationError
+from relay.brokers import amqp
 from relay.brokers.amqp import AMQPBroker
 from relay.brokers.base import CONFIRMED, Outcome, Status
-from relay.policy import Verdict, judge
 from tests.services.rabbitmq import RabbitNode
 
 pytestmark = pytest.mark.django_db(databases=[])
 
 
-def page(count: int, topic: str = "t", size: int = 2) -> list[Envelope]:
+def page(count: int, topic: str = "t", size: int = 2, key: str | None = None) -> list[Envelope]:
+    data = b"x" * size
     return [
-        Envelope(id=str(uuid.uuid4()), source="/t", type="t", data=b"x" * size, topic=topic)
+        Envelope(id=str(uuid.uuid4()), source="/t", type="t", data=data, topic=topic, key=key)
         for _ in range(count)
     ]
 
@@ -114,19 +116,45 @@ def test_a_message_larger_than_a_frame_arrives_whole(broker: AMQPBroker, queue: 
 
 
 def test_a_queue_that_rejects_is_a_nack(broker_url: str) -> None:
-    """A full queue with reject-publish nacks: refused if some pass, an outage if none do."""
+    """A full queue with reject-publish nacks."""
     full = Queue(broker_url, **{"x-max-length": 1, "x-overflow": "reject-publish"})
     full.declare()
     broker = full.broker()
     try:
         # A quorum queue notices its limit late; by and by it refuses everything.
         deadline = time.monotonic() + 20
-        while (outcomes := broker.publish(page(50))) and statuses(outcomes) != {Status.NACKED}:
+        while statuses(broker.publish(page(50))) != {Status.NACKED}:
             assert time.monotonic() < deadline
-        assert judge(outcomes).verdict is Verdict.OUTAGE
     finally:
         broker.close()
         full.delete()
+
+
+def test_a_message_that_the_broker_closes_the_channel_over_is_refused(
+    rabbit_node: RabbitNode,
+) -> None:
+    """Larger than max_message_size: it alone is at fault, all others of its page arrive."""
+    queue = Queue(rabbit_node.url)
+    queue.declare()
+    rabbit_node.ctl("eval", "application:set_env(rabbit, max_message_size, 1000).")
+    broker = queue.broker()
+    try:
+        messages = [*page(20), *page(1, size=2000, key="k"), *page(2, key="k"), *page(20)]
+        outcomes = broker.publish(messages)
+
+        assert [outcome.status for outcome in outcomes[20:23]] == [
+            Status.REFUSED,
+            Status.HELD,
+            Status.HELD,
+        ]
+        assert "larger than configured max size" in outcomes[20].reason
+        assert set(outcomes[:20] + outcomes[23:]) == {CONFIRMED}
+        others = {each.id for each in messages[:20] + messages[23:]}
+        assert set(queue.ids()) == others
+    finally:
+        rabbit_node.ctl("eval", "application:unset_env(rabbit, max_message_size).")
+        broker.close()
+        queue.delete()
 
 
 def test_a_deleted_exchange_is_declared_again(broker: AMQPBroker, queue: Queue) -> None:
@@ -203,6 +231,74 @@ def test_a_restarted_broker_is_found_again(rabbit_node: RabbitNode) -> None:
     assert broker.publish(second) == [CONFIRMED] * 3
     broker.close()
     assert queue.ids() == [message.id for message in first + second]
+
+
+class Clock:
+    """A clock that moves on by a second whenever someone looks at it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1
+        return self.now
+
+
+def test_a_page_of_one_key_may_take_longer_than_one_confirm(
+    broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each confirm starts the time anew, so that a slow link never makes a page impossible."""
+    queue = Queue(broker_url)
+    queue.declare()
+    broker = queue.broker(CONFIRM_TIMEOUT=20.0)
+    messages = page(50, key="k")
+    monkeypatch.setattr(amqp, "time", Clock())
+    try:
+        assert broker.publish(messages) == [CONFIRMED] * 50
+        assert queue.ids() == [message.id for message in messages]
+    finally:
+        broker.close()
+        queue.delete()
+
+
+def test_confirms_that_came_while_sending_count(
+    broker: AMQPBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that took all the time to send is not given up with its confirms unread."""
+    broker.publish(page(1))
+    assert broker._connection is not None
+    clock, send = Clock(), broker._channel.basic_publish
+    connection = broker._channel.connection
+
+    def sends_slowly(*args: object, **kwargs: object) -> None:
+        send(*args, **kwargs)
+        clock.now += 1000
+        # The confirm has arrived before anyone asks for it.
+        assert select.select([connection.sock], [], [], 10)[0]
+
+    monkeypatch.setattr(amqp, "time", clock)
+    monkeypatch.setattr(broker._channel, "basic_publish", sends_slowly)
+
+    assert broker.publish(page(3)) == [CONFIRMED] * 3
+
+
+def test_a_broker_that_only_keeps_the_connection_alive_is_found_out(
+    broker: AMQPBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heartbeats are no confirms, however often they come."""
+    broker.publish(page(1))
+    clock, rounds = Clock(), iter(range(1000))
+
+    def beat(timeout: float) -> None:
+        if timeout == 0 or next(rounds) % 2:
+            raise TimeoutError
+
+    monkeypatch.setattr(amqp, "time", clock)
+    monkeypatch.setattr(broker._channel.connection, "drain_events", beat)
+    outcomes = broker.publish(page(3))
+
+    assert statuses(outcomes) == {Status.UNKNOWN}
+    assert "3 messages not confirmed within 30 s" in outcomes[0].reason
 
 
 def test_a_frozen_broker_is_found_out_by_the_deadline(rabbit_node: RabbitNode) -> None:

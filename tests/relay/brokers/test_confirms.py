@@ -131,6 +131,51 @@ def test_what_is_open_at_the_end_is_unknown() -> None:
     assert outcomes[0].reason == "connection lost"
 
 
+def test_without_holding_a_refused_message_is_overtaken() -> None:
+    """hold=False: what is behind a refused message of its key is sent all the same."""
+    window = ConfirmWindow(page("a", "a", "b"), hold=False)
+    send_all(window)
+    window.nack(1)
+    assert send_all(window) == ["1"]
+    window.ack(3, multiple=True)
+
+    assert statuses(window) == [Status.NACKED, Status.CONFIRMED, Status.CONFIRMED]
+
+
+def test_a_closed_channel_makes_suspects_of_what_was_in_flight() -> None:
+    """They are sent again one by one, with tags from 1; the next close has one culprit."""
+    window = ConfirmWindow(page("a", "b", "c", "b"), first_tag=7)
+    send_all(window)
+    window.ack(7)
+    window.channel_closed("too large")
+    assert send_all(window) == ["1"]
+    window.channel_closed("too large")
+    assert send_all(window) == ["2"]
+    window.ack(1)
+
+    assert window.done
+    assert statuses(window) == [
+        Status.CONFIRMED,
+        Status.REFUSED,
+        Status.CONFIRMED,
+        Status.HELD,
+    ]
+    assert window.outcomes()[1].reason == "too large"
+
+
+def test_behind_the_suspects_messages_share_the_window_again() -> None:
+    """When every suspect has its outcome, the rest goes on as before."""
+    window = ConfirmWindow(page("a", "b", "c", "d", "e"), limit=2)
+    assert send_all(window) == ["0", "1"]
+    window.channel_closed("too large")
+    assert send_all(window) == ["0"]
+    window.ack(1)
+    assert send_all(window) == ["1"]
+    window.ack(2)
+
+    assert send_all(window) == ["2", "3"]
+
+
 @settings(max_examples=300)
 @given(
     keys=st.lists(st.sampled_from(["a", "b", "c", None]), max_size=30),
@@ -140,7 +185,7 @@ def test_what_is_open_at_the_end_is_unknown() -> None:
 def test_whatever_the_broker_says_order_and_outcomes_hold(
     keys: list[str | None], limit: int, data: st.DataObject
 ) -> None:
-    """Any mix of acks, nacks, returns: one outcome each, no key overtaken, none past a refusal."""
+    """Acks, nacks, returns, closes: one outcome each, no key overtaken, none past a refusal."""
     messages = page(*keys)
     window = ConfirmWindow(messages, limit=limit)
     sent: dict[int, Envelope] = {}
@@ -153,8 +198,14 @@ def test_whatever_the_broker_says_order_and_outcomes_hold(
             sent[tag] = envelope
             assert envelope.key is None or envelope.key not in refused
             assert len(sent) <= limit
-            if envelope.key is not None:
+            if envelope.key is not None and envelope.id not in order[envelope.key]:
                 order[envelope.key].append(envelope.id)
+        if data.draw(st.integers(0, 9)) == 0:
+            if len(sent) == 1:
+                refused |= {each.key for each in sent.values() if each.key}
+            window.channel_closed("closed")
+            sent, tag = {}, 0
+            continue
         chosen = data.draw(st.sampled_from(sorted(sent)))
         multiple = data.draw(st.booleans())
         answer = data.draw(st.sampled_from(["ack", "ack", "nack", "return"]))

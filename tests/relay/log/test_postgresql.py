@@ -1,7 +1,9 @@
 """The reader on PostgreSQL, one interleaving at a time."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -9,10 +11,10 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 import outbox
+from outbox.models import Message
 from relay import sql
-from relay.brokers.base import Status
 from relay.exceptions import MovedDatabase, StaleCursor
-from relay.log import PostgreSQLLog
+from relay.log import Page, PostgreSQLLog
 from relay.models import Checkpoint
 from relay.transfer import Transferred, transfer
 from tests.concurrency import mutants
@@ -50,6 +52,37 @@ class Reading:
         while self.log.lanes_with_work(1):
             self.page()
         return self.broker.numbers()
+
+
+class Sending(PostgreSQLLog):
+    """Keeps the rows that the database sent last."""
+
+    def _query(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        self.sent = super()._query(statement, parameters)
+        return self.sent
+
+
+class Explaining(PostgreSQLLog):
+    """Keeps the plan of the last statement that reads."""
+
+    def _query(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        # To analyse the others would be to execute what they set.
+        analyze = "ANALYZE" if statement == sql.PG_CURSOR else "COSTS"
+        plan = super()._query(f"EXPLAIN ({analyze}) {statement}", parameters)
+        self.plan = "\n".join(row[0] for row in plan)
+        return super()._query(statement, parameters)
+
+
+def messages_read(plan: str) -> int:
+    """Return how many rows a plan that was analysed got from the messages."""
+    found = re.findall(r"on django_outbox_message.*actual time=\S+ rows=([\d.]+) loops=(\d+)", plan)
+    assert found, plan
+    return round(sum(float(rows) * int(loops) for rows, loops in found))
+
+
+def read(log: PostgreSQLLog, size: int = 1000) -> Page:
+    with transaction.atomic():
+        return log.read(0, size, log.acquire(0) or 0)
 
 
 def emit(*numbers: int, key: str = "a") -> None:
@@ -138,10 +171,13 @@ def test_ids_at_work_when_the_ceiling_was_taken_may_stand_below_the_sequence(
     assert reading.all() == [1, 2]
 
 
-def test_reading_the_sequence_along_with_the_ceiling_would_skip_it(two: list[Session]) -> None:
-    """The mutant that starts at the ceiling's own sequence loses the event of the test above."""
+@pytest.mark.parametrize("mutant", [mutants.StartFromSnapshot, mutants.WithoutEarlyIds])
+def test_a_sequence_that_does_not_go_with_the_ids_would_skip_it(
+    mutant: type[PostgreSQLLog], two: list[Session]
+) -> None:
+    """Mutants that start at the sequence of when a ceiling was taken lose such an event."""
     early, other = two
-    reading = Reading(mutants.StartFromSnapshot("test", using="default"))
+    reading = Reading(mutant("test", using="default"))
     # Ids are the cluster's: somebody else's transaction may finish in between and hide the loss.
     for attempt in range(0, 100, 2):
         other.run(commit, attempt)
@@ -194,6 +230,80 @@ def test_a_window_is_read_in_pages_with_rows_landing_in_between(two: list[Sessio
     assert reading.all() == [2, 3, 4, 5, 6, 1, 7]
 
 
+def test_a_page_ends_before_it_is_too_large() -> None:
+    """Pages have at most so many bytes of data, and the window ends with the last of them."""
+    commit(*range(1_000_000, 1_000_007))
+    size = len(Message.objects.earliest("pk").data)
+    reading = Reading(PostgreSQLLog("test", using="default", page_bytes=3 * size))
+    reading.page()
+    assert reading.broker.pages == [3]
+    assert not Checkpoint.objects.latest("pk").complete
+    reading.all()
+
+    assert reading.broker.pages == [3, 3, 1]
+    assert Checkpoint.objects.latest("pk").complete
+    assert reading.broker.numbers() == [*range(1_000_000, 1_000_007)]
+
+
+def test_a_message_larger_than_a_page_goes_alone() -> None:
+    """However small the bound, a page has a message, so the log always moves on."""
+    commit(1, 2, 3)
+    reading = Reading(PostgreSQLLog("test", using="default", page_bytes=1))
+    reading.all()
+
+    assert reading.broker.pages == [1, 1, 1]
+
+
+def test_a_page_with_stragglers_has_the_same_bound(two: list[Session]) -> None:
+    """Rows of late transactions and new ones share the bytes of a page, in order of position."""
+    slow, fast = two
+    slow.begin()
+    slow.run(emit, 1, 2, 3)
+    fast.run(commit, 4)
+    size = len(Message.objects.earliest("pk").data)
+    reading = Reading(PostgreSQLLog("test", using="default", page_bytes=2 * size))
+    reading.all()
+    slow.commit()
+    fast.run(commit, 5, 6)
+    reading.all()
+
+    assert reading.broker.pages == [1, 2, 2, 1]
+    assert reading.broker.numbers() == [4, 1, 2, 3, 5, 6]
+
+
+def test_what_is_behind_the_page_stays_in_the_database() -> None:
+    """Neither the messages that are too much for a page nor one more to look ahead are sent."""
+    commit(*range(100))
+    log = Sending("test", using="default", page_bytes=1000)
+    page = read(log)
+    assert 1 < len(page) == len(log.sent) < 100
+
+    log = Sending("test", using="default")
+    assert len(read(log, 7)) == len(log.sent) == 7
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_page_is_read_by_index_without_fresh_statistics(late: bool, two: list[Session]) -> None:
+    """Pages walk an index in its order, however wrong the planner is about the backlog."""
+    slow, _ = two
+    slow.begin()
+    slow.run(emit, 1)
+    if late:
+        Reading().all()
+        commit(2)
+        Reading().all()
+        slow.commit()
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE django_outbox_message")
+    commit(*range(3, 3000))
+    log = Explaining("test", using="default")
+    read(log, 10)
+
+    assert "Index" in log.plan
+    for wasteful in ("Seq Scan", "Bitmap", *(() if late else ("Sort",))):
+        assert wasteful not in log.plan
+
+
 def test_many_rows_of_one_straggler_are_paged_in_order(two: list[Session]) -> None:
     """A transaction in flight at the floor may own more rows than a page, below new ones."""
     slow, fast = two
@@ -241,6 +351,62 @@ def test_after_a_large_window_nothing_new_but_a_straggler(two: list[Session]) ->
     slow.commit()
 
     assert reading.all()[-1] == 2
+
+
+class AlwaysLarge(Explaining):
+    """Takes every window for a large one."""
+
+    large_window = -1
+
+
+def test_the_start_behind_a_large_window_is_found_without_a_look_at_the_backlog() -> None:
+    """What commits while a large window is read, page by page, costs the next one nothing."""
+    commit(1, 2, 3, 4)
+    log = AlwaysLarge("test", using="default")
+    reading = Reading(log, page_size=2)
+    reading.page()
+    commit(*range(5, 2000))
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE django_outbox_message")
+    reading.page()
+    assert Checkpoint.objects.latest("pk").complete
+    with transaction.atomic():
+        sequence = log.acquire(0) or 0
+        window = log._window(0, sequence)
+
+    assert window["window_start"] == Message.objects.order_by("pk")[3].pk
+    assert messages_read(log.plan) < 10
+
+
+def test_ids_from_before_a_large_window_was_opened_are_not_skipped(two: list[Session]) -> None:
+    """Transactions at work when a large window began may stand below the bound of what follows."""
+    early, other = two
+    other.run(commit, 1)
+    early.begin()
+    early.run(emit, 2)
+    reading = Reading(AlwaysLarge("test", using="default"))
+    # Nothing younger has finished, so this ceiling's xmax is the open transaction's own id.
+    assert reading.all() == [1]
+    early.run(emit, 3)
+    early.commit()
+    other.run(commit, 4)
+
+    assert reading.all() == [1, 2, 3, 4]
+    assert Checkpoint.objects.earliest("pk").sequence >= Message.objects.order_by("pk")[1].pk
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_large_window_whose_opening_is_gone_is_walked_over(pruned: bool) -> None:
+    """Without the checkpoint that gives the bound, an older one holds: nothing is lost."""
+    commit(*range(6))
+    reading = Reading(AlwaysLarge("test", using="default"), page_size=2)
+    for _ in range(3):
+        reading.page()
+    if pruned:
+        Checkpoint.objects.filter(previous=0).delete()
+    commit(6, 7)
+
+    assert reading.all() == [*range(8)]
 
 
 def test_a_new_relay_starts_at_the_beginning() -> None:
@@ -301,19 +467,6 @@ def test_a_log_from_another_cluster_is_refused() -> None:
     with pytest.raises(MovedDatabase, match="cluster 42"):
         reading.page()
     assert reading.broker.numbers() == [1]
-
-
-def test_a_partly_refused_page_goes_on_behind_what_was_confirmed() -> None:
-    """The checkpoint ends before the refused message; the next page starts with it."""
-    commit(1, 2, 3)
-    reading = Reading()
-    refused = reading.log.read(0, 10, 0).messages[1].id
-    reading.broker.refuse[refused] = Status.UNROUTABLE
-    reading.page()
-    assert Checkpoint.objects.get().count == 1
-    reading.broker.refuse.clear()
-
-    assert reading.all() == [1, 3, 2, 3]
 
 
 @pytest.mark.parametrize("messages", [1, 10, 100])

@@ -45,6 +45,19 @@ def test_committed_events_are_published_once_in_order() -> None:
     assert Checkpoint.objects.count() == 3
 
 
+def test_a_page_ends_before_it_is_too_large() -> None:
+    """Pages have at most so many bytes of data, and one message in any case."""
+    with transaction.atomic():
+        outbox.emit_many([Counted("a", number) for number in range(5)])
+    size = len(bytes(Message.objects.earliest("pk").data))
+    broker = RecordingBroker()
+    drain(SQLiteLog("test", using="default", page_bytes=2 * size), broker, 100)
+    drain(SQLiteLog("tiny", using="default", page_bytes=1), broker, 100)
+
+    assert broker.pages == [2, 2, 1, 1, 1, 1, 1, 1]
+    assert broker.numbers() == [0, 1, 2, 3, 4] * 2
+
+
 def test_a_relay_may_start_now() -> None:
     """START "now" leaves history alone."""
     with transaction.atomic():

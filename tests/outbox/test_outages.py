@@ -1,0 +1,117 @@
+"""Which database errors pass by themselves."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.db import (
+    DatabaseError,
+    Error,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+    connections,
+    transaction,
+)
+
+from outbox.outages import is_outage
+
+
+@contextmanager
+def caught() -> Iterator[list[Error]]:
+    found: list[Error] = []
+    try:
+        yield found
+    except Error as exc:
+        found.append(exc)
+
+
+def because(exc: Exception, state: str) -> Exception:
+    """Return `exc` as Django raises it for an error of the server with this SQLSTATE."""
+    exc.__cause__ = psycopg.Error()
+    exc.__cause__.sqlstate = state
+    return exc
+
+
+@pytest.mark.parametrize("state", ["25006", "25P03", "25P04", "57P01", "57P05", "53100", "08006"])
+@pytest.mark.parametrize("kind", [InternalError, DatabaseError, ProgrammingError])
+def test_a_state_of_an_outage_is_one_in_any_exception(kind: type[Error], state: str) -> None:
+    """The SQLSTATE decides, however the driver classifies it."""
+    assert is_outage(because(kind("x"), state))
+
+
+@pytest.mark.parametrize("state", ["25P02", "25001", "42P01", "XX000", "57014", "22000"])
+def test_other_states_are_no_outage(state: str) -> None:
+    """A mistake in a statement or in the use of transactions does not pass by itself."""
+    assert not is_outage(because(InternalError("x"), state))
+
+
+@pytest.mark.parametrize("exc", [OperationalError("x"), InterfaceError("connection closed")])
+def test_a_lost_connection_is_an_outage(exc: Error) -> None:
+    """The driver has no SQLSTATE for a server that it does not reach."""
+    assert is_outage(exc)
+
+
+@pytest.mark.parametrize("exc", [IntegrityError("x"), ProgrammingError("x"), ValueError("x")])
+def test_what_says_nothing_of_an_outage_is_none(exc: Exception) -> None:
+    """Without a SQLSTATE, and for what is no database error, there is no outage."""
+    assert not is_outage(exc)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_real_read_only_server_is_an_outage() -> None:
+    """Writing where the server allows no writing, as after a failover."""
+    with caught() as found, transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION READ ONLY")
+        cursor.execute("CREATE TABLE never (id int)")
+
+    assert isinstance(found[0], InternalError)
+    assert is_outage(found[0])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_real_failed_transaction_is_no_outage() -> None:
+    """Going on in a transaction that has failed is a mistake of the caller's."""
+    with caught() as found, transaction.atomic(), connection.cursor() as cursor:
+        with pytest.raises(ProgrammingError):
+            cursor.execute("SELECT * FROM nowhere")
+        cursor.execute("SELECT 1")
+
+    assert isinstance(found[0], InternalError)
+    assert not is_outage(found[0])
+
+
+@pytest.mark.sqlite
+@pytest.mark.only_sqlite
+@pytest.mark.django_db(databases=["default"])
+def test_a_missing_table_of_sqlite_is_no_outage() -> None:
+    """SQLite says OperationalError for it, and no waiting helps."""
+    with caught() as found, transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM nowhere")
+
+    assert isinstance(found[0], OperationalError)
+    assert not is_outage(found[0])
+
+
+def test_a_locked_file_of_sqlite_is_an_outage(tmp_path: Path) -> None:
+    """Another process that writes will be done some time."""
+    path = tmp_path / "locked.sqlite3"
+    with caught() as found:
+        holder = sqlite3.connect(path, isolation_level=None)
+        holder.execute("BEGIN EXCLUSIVE")
+        waiting = sqlite3.connect(path, timeout=0)
+        try:
+            with connections["other"].wrap_database_errors:
+                waiting.execute("CREATE TABLE never (id int)")
+        finally:
+            waiting.close()
+            holder.close()
+
+    assert isinstance(found[0], OperationalError)
+    assert is_outage(found[0])

@@ -1,0 +1,31 @@
+"""Parked messages that a person and the relay reach for at the same moment."""
+
+import pytest
+from django.test import override_settings
+
+from relay.models import Parked
+from relay.parking import discard
+from tests.relay.test_parking import Line, by_state, make_due, park
+from tests.sessions import sessions
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@override_settings(OUTBOX={"LANES": 1})
+def test_a_person_and_the_relay_do_not_get_in_each_others_way() -> None:
+    """Discarded while it is being published: the relay was first, and what it did stands."""
+    line = Line()
+    park(line, 1)
+    line.broker.refuse.clear()
+    make_due()
+    with sessions(1) as [other]:
+        done = []
+
+        def discard_meanwhile() -> None:
+            done.append(other.start(lambda: discard(Parked.objects.all(), by="somebody")))
+
+        line.broker.before_confirming = discard_meanwhile
+        line.step()
+        assert done[0].result(10) == 0
+
+    assert by_state() == {"published": [1]}
