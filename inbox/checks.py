@@ -7,9 +7,9 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.db import router
 
-from inbox.conf import InboxSettings, as_timedelta, inbox_settings
+from inbox.conf import InboxSettings, inbox_settings
 from inbox.models import DeadLetter, Receipt
-from outbox.conf import parse
+from outbox.conf import outbox_settings, parse
 from outbox.emitting import write_database
 from outbox.exceptions import ConfigurationError
 
@@ -31,14 +31,13 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 @register
 def check_retention(**_: Any) -> list[CheckMessage]:
     """W001: receipts are forgotten before messages are that can come again."""
-    # As plain setting: what OUTBOX means by default is its own affair.
-    outbox = getattr(settings, "OUTBOX", {})
-    if not isinstance(outbox, Mapping) or "RETENTION" not in outbox or check_settings():
+    try:
+        window, comes_back = inbox_settings().retention, outbox_settings().retention
+    except ConfigurationError:
+        return []  # told by others
+    if window is None or (comes_back is not None and comes_back <= window):
         return []
-    window, comes_back = inbox_settings().retention, outbox["RETENTION"]
-    if window is None or (comes_back is not None and as_timedelta(comes_back) <= window):
-        return []
-    kept = "for ever" if comes_back is None else f"for {as_timedelta(comes_back)}"
+    kept = "for ever" if comes_back is None else f"for {comes_back}"
     return [
         Warning(
             f"INBOX['RETENTION'] is {window}, but the outbox keeps messages {kept} "

@@ -316,8 +316,8 @@ def old_letters(vendor: str) -> str:
 def _old(table: str, stamp: str, vendor: str) -> str:
     locked = " FOR UPDATE SKIP LOCKED" if vendor == "postgresql" else ""
     return (
-        f"SELECT id, {stamp} FROM {table} WHERE state {_in(CLOSED)} AND {stamp} >= %s AND "
-        f"{stamp} < {_later('-%s', vendor)} ORDER BY {stamp} LIMIT %s{locked}"
+        f"SELECT id, {stamp} FROM {table} WHERE state {_in(CLOSED)} AND {stamp} >= %s "
+        f"AND {stamp} < %s ORDER BY {stamp} LIMIT %s{locked}"
     )
 
 

@@ -18,6 +18,7 @@ from outbox.exceptions import (
 )
 from outbox.mixins import EmitsEvents
 from outbox.registry import EventType, event, register
+from outbox.scheduling import acancel, cancel
 
 __all__ = [
     "ConfigurationError",
@@ -33,8 +34,10 @@ __all__ = [
     "TransactionRequired",
     "UndecodableMessage",
     "UnknownEventType",
+    "acancel",
     "aemit",
     "aemit_many",
+    "cancel",
     "current_context",
     "emit",
     "emit_many",

@@ -6,31 +6,24 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from outbox.admin_support import html, payload
-from outbox.admin_support.base import KeysetChangeList, ReadOnlyAdmin
+from outbox.admin_support import html
+from outbox.admin_support.base import KeysetChangeList
+from outbox.admin_support.envelopes import EnvelopeAdmin, TypeFilter, uuid_or_none
 from outbox.admin_support.extensions import MessageExtension, Panel, message_extensions
-from outbox.admin_support.filters import ChoiceFilter, ColumnFilter
+from outbox.admin_support.filters import ChoiceFilter
 from outbox.admin_support.html import Content
 from outbox.models import Message
-from outbox.registry import registry
+from outbox.scheduled_admin import ScheduledAdmin
+
+__all__ = ["MessageAdmin", "ScheduledAdmin"]
 
 FLOW_SHOWN = 20
 """Children that the page of a message lists; the whole flow is a link away."""
-
-
-class TypeFilter(ColumnFilter):
-    """By event type; offers those that the service knows."""
-
-    title = _("type")
-    parameter_name = column = "type"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, name) for name in sorted({event_type.name for event_type in registry})]
 
 
 class AgeFilter(ChoiceFilter):
@@ -85,14 +78,12 @@ class MessageChangeList(KeysetChangeList):
 
 
 @admin.register(Message)
-class MessageAdmin(ReadOnlyAdmin):
+class MessageAdmin(EnvelopeAdmin):
     """Messages by position, newest first.
 
     State, receipts and the like come from extensions; see outbox.admin_support.extensions.
     """
 
-    list_display_links = ("type",)
-    list_defer = ("data", "attributes", "trace_state")
     search_fields = ("message_id", "key", "correlation_id")
     search_help_text = _("Exact message id, key or correlation id")
     fieldsets = (
@@ -125,12 +116,6 @@ class MessageAdmin(ReadOnlyAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[MessageChangeList]:
         return MessageChangeList
 
-    def search_conditions(self, term: str) -> list[Q]:
-        conditions = [Q(key=term), Q(correlation_id=term)]
-        if (message_id := _uuid(term)) is not None:
-            conditions.append(Q(message_id=message_id))
-        return conditions
-
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
@@ -141,42 +126,6 @@ class MessageAdmin(ReadOnlyAdmin):
         ]
         return super().render_change_form(request, context, *args, **kwargs)
 
-    @admin.display(description=_("time"))
-    def happened(self, message: Message) -> str:
-        return html.stamp(message.time)
-
-    @admin.display(description=_("time"))
-    def happened_exactly(self, message: Message) -> str:
-        return html.stamp(message.time, precise=True)
-
-    @admin.display(description=_("key"), empty_value=html.DASH)
-    def shown_key(self, message: Message) -> str | None:
-        return message.key
-
-    @admin.display(description=_("age"))
-    def age(self, message: Message) -> str:
-        return html.age(message.time)
-
-    @admin.display(description=_("message id"))
-    def shown_message_id(self, message: Message) -> str:
-        return html.code(message.message_id)
-
-    @admin.display(description=_("correlation id"))
-    def shown_correlation(self, message: Message) -> str:
-        return html.code(message.correlation_id)
-
-    @admin.display(description=_("causation id"))
-    def shown_causation(self, message: Message) -> str:
-        return html.code(message.causation_id) if message.causation_id else html.DASH
-
-    @admin.display(description=_("data"))
-    def shown_data(self, message: Message) -> Content:
-        return payload.show_data(message.data, message.content_type)
-
-    @admin.display(description=_("extension attributes"))
-    def shown_attributes(self, message: Message) -> Content:
-        return payload.show_json(message.attributes) if message.attributes else html.DASH
-
 
 def flow_panel(message: Message, request: HttpRequest) -> Panel:
     """Return the message's parent and children in the flow that it belongs to.
@@ -184,7 +133,7 @@ def flow_panel(message: Message, request: HttpRequest) -> Panel:
     Children are found through the flow: there is an index on correlation ids, none on causation.
     """
     log = Message.objects.using(message._state.db).only("position", "message_id", "type", "time")
-    parent_id = _uuid(message.causation_id or "")
+    parent_id = uuid_or_none(message.causation_id or "")
     parent = log.filter(message_id=parent_id).first() if parent_id else None
     caused = log.filter(correlation_id=message.correlation_id, causation_id=str(message.message_id))
     children = list(caused.order_by("position")[: FLOW_SHOWN + 1])
@@ -216,17 +165,14 @@ def _relative(relation: Content, message: Message, request: HttpRequest) -> list
 
 
 def _position_at(queryset: QuerySet[Message], moment: datetime) -> int:
-    """Return the last position whose message id was made before a moment; 0 if there is none."""
+    """Return the last position whose message id was made before a moment; 0 if there is none.
+
+    A scheduled message got its id long before its position; its time tells.
+    """
     lowest = (int(moment.timestamp() * 1000) << 80) | (0x7 << 76) | (0b10 << 62)
-    older = Message.objects.using(queryset.db).filter(message_id__lt=UUID(int=lowest))
+    log = Message.objects.using(queryset.db)
+    older = log.filter(message_id__lt=UUID(int=lowest), time__lt=moment)
     return older.order_by("-message_id").values_list("position", flat=True).first() or 0
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
 
 
 def _attribute(extension: MessageExtension) -> str:

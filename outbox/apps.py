@@ -10,6 +10,7 @@ class OutboxConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from outbox import checks  # noqa: F401, PLC0415
+        from outbox import checks, examination, health  # noqa: F401, PLC0415
 
+        health.register_examiner("outbox", examination.examine)
         autodiscover_modules("events")

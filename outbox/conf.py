@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
@@ -12,6 +13,8 @@ from outbox.exceptions import ConfigurationError
 from outbox.wire import MAX_ATTRIBUTE, flaw
 
 T = TypeVar("T")
+
+MAX_RETENTION_DAYS = 365_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,8 @@ class OutboxSettings:
         before changing it: a key that moves to another lane could overtake itself.
     MAX_DATA_BYTES: the largest encoded event that emit() accepts, in bytes.
     NOTIFY: wake the relay after each commit (PostgreSQL); without it the relay only polls.
+    RETENTION: how long published messages and old checkpoints are kept, a timedelta or a number of
+        days; None for ever.
     REDACT: parts of JSON keys, in any case, whose values the admin does not show.
     """
 
@@ -31,6 +36,7 @@ class OutboxSettings:
     LANES: int = 4
     MAX_DATA_BYTES: int = 1024 * 1024
     NOTIFY: bool = True
+    RETENTION: timedelta | float | None = timedelta(days=7)
     REDACT: Sequence[str] = ("password", "token", "secret", "authorization", "card", "iban")
 
     def __post_init__(self) -> None:
@@ -40,6 +46,11 @@ class OutboxSettings:
             raise ConfigurationError("OUTBOX['MAX_DATA_BYTES'] must be positive")
         if problem := flaw(self.SOURCE, MAX_ATTRIBUTE):
             raise ConfigurationError(f"OUTBOX['SOURCE'] {problem}")
+        if not _is_retention(self.RETENTION):
+            raise ConfigurationError(
+                "OUTBOX['RETENTION'] must be a positive timedelta or number of days, or None to "
+                f"keep everything, not {self.RETENTION!r}"
+            )
         if not isinstance(self.REDACT, list | tuple) or not all(
             isinstance(word, str) and word for word in self.REDACT
         ):
@@ -48,6 +59,21 @@ class OutboxSettings:
     @property
     def source(self) -> str:
         return self.SOURCE or f"/{project_name()}"
+
+    @property
+    def retention(self) -> timedelta | None:
+        """How long to keep what is done with; None for ever."""
+        kept = self.RETENTION
+        return kept if kept is None or isinstance(kept, timedelta) else timedelta(days=kept)
+
+
+def _is_retention(value: object) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, timedelta):
+        return value > timedelta(0)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and 0 < value <= MAX_RETENTION_DAYS  # type: ignore[operator]  # also refuses NaN
 
 
 def project_name() -> str:

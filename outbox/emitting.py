@@ -3,24 +3,28 @@
 import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
+import msgspec
 from asgiref.sync import sync_to_async
 from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.transaction import TransactionManagementError
+from django.db.transaction import TransactionManagementError, atomic
 
 from outbox import codec, sql
 from outbox.conf import OutboxSettings, outbox_settings
 from outbox.context import current_context
+from outbox.due import Due, due
 from outbox.envelope import JSON, Envelope
 from outbox.exceptions import InvalidEvent, PayloadTooLarge, TransactionRequired
 from outbox.ids import uuid7
-from outbox.lanes import lane_of
+from outbox.lanes import hash_of, lane_of
 from outbox.registry import EventType, registry
+from outbox.scheduling import schedule
 from outbox.wakeup import wake_on_commit
 from outbox.wire import ATTRIBUTE_NAME, MAX_ATTRIBUTE, MAX_TRACE_STATE, RESERVED, flaw
 
@@ -46,6 +50,8 @@ class Draft:
     attributes: Mapping[str, str | int | bool] = field(default_factory=dict)
     correlation_id: str | None = None
     causation_id: str | None = None
+    deliver_at: datetime | None = None
+    delay: timedelta | float | None = None
 
 
 def emit(
@@ -59,7 +65,9 @@ def emit(
     Options: `key` (ordering scope) and `subject`, both by default what the event type names;
     `version` (with a type's name; the newest by default); `content_type` (with a payload of
     bytes); `attributes` (CloudEvents extensions); `correlation_id` and `causation_id` (by
-    default those of the current context).
+    default those of the current context); `deliver_at` (a datetime) or `delay` (a timedelta or
+    seconds) for a message that shall enter the log only then, which cancel() can prevent; its
+    `time` is when it is due.
 
     Returns the message as it will be published. Raises TransactionRequired outside a
     transaction, UnknownEventType, PayloadTooLarge, or InvalidEvent for anything that could not
@@ -116,13 +124,31 @@ def _write(drafts: Sequence[Draft], using: str | None) -> list[Envelope]:
         return []
     conf = outbox_settings()
     envelopes = [wrap(draft, conf) for draft in drafts]
-    rows = [_row(envelope, conf) for envelope in envelopes]
-    if len(rows) >= COPY_FROM and connection.vendor == "postgresql":
-        _copy(connection, rows)
+    dues = [due(draft.deliver_at, draft.delay) for draft in drafts]
+    if any(when is not None for when in dues):
+        envelopes = _write_some_later(connection, envelopes, dues, conf)
     else:
-        _insert(connection, rows)
+        _append(connection, [_row(envelope, conf) for envelope in envelopes])
+    # For what is scheduled as well: the relay may have to sleep less than it meant to.
     wake_on_commit(connection.alias)
     return envelopes
+
+
+def _write_some_later(
+    connection: BaseDatabaseWrapper,
+    envelopes: list[Envelope],
+    dues: list[Due | None],
+    conf: OutboxSettings,
+) -> list[Envelope]:
+    """Write each envelope where it belongs; return them with the times at which they are due."""
+    pairs = list(zip(dues, envelopes, strict=True))
+    rows = [_row(envelope, conf) for when, envelope in pairs if when is None]
+    later = [(when, _scheduled_row(connection, e, conf)) for when, e in pairs if when is not None]
+    # Two tables take two statements, of which none shall remain if the second fails.
+    with atomic(using=connection.alias) if rows else nullcontext():
+        _append(connection, rows)
+        times = schedule(connection, later)
+    return [msgspec.structs.replace(e, time=times.get(e.id, e.time)) for e in envelopes]
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool:
@@ -273,6 +299,23 @@ def _row(envelope: Envelope, conf: OutboxSettings) -> tuple[object, ...]:
         envelope.data,
         json.dumps(envelope.attributes) if envelope.attributes else "{}",
     )
+
+
+def _scheduled_row(
+    connection: BaseDatabaseWrapper, envelope: Envelope, conf: OutboxSettings
+) -> tuple[object, ...]:
+    """Return the values of sql.COLUMNS, with a hash in place of the lane."""
+    _, *rest = _row(envelope, conf)
+    hashed = hash_of(envelope.key if envelope.key is not None else envelope.id)
+    row = (hashed, *rest)
+    return row if connection.vendor == "postgresql" else _adapted(connection, *row)
+
+
+def _append(connection: BaseDatabaseWrapper, rows: list[tuple[object, ...]]) -> None:
+    if len(rows) >= COPY_FROM and connection.vendor == "postgresql":
+        _copy(connection, rows)
+    elif rows:
+        _insert(connection, rows)
 
 
 def _insert(connection: BaseDatabaseWrapper, rows: list[tuple[object, ...]]) -> None:

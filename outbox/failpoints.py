@@ -12,6 +12,8 @@ VARIABLE = "OUTBOX_FAILPOINT"
 
 FAILPOINTS = frozenset(
     {
+        "outbox.delivering",
+        "outbox.delivered",
         "relay.read",
         "relay.published",
         "relay.retried",

@@ -144,6 +144,10 @@ def _called(draft: Draft) -> Draft:
 
 
 def _is_in_log(message_id: str, using: str) -> bool:
-    from outbox.models import Message  # noqa: PLC0415 - models are not loaded when this is imported
+    from outbox.models import Message, Scheduled  # noqa: PLC0415 - models are not loaded when this is imported
 
-    return Message.objects.using(using).filter(message_id=message_id).exists()
+    # In this order: between the two questions a message can only go from the first to the second.
+    return any(
+        model._default_manager.using(using).filter(message_id=message_id).exists()
+        for model in (Scheduled, Message)
+    )

@@ -1,4 +1,4 @@
-"""The log: one immutable row per message."""
+"""The log: one immutable row per message. And what is to be added to it at a later time."""
 
 from typing import ClassVar
 
@@ -10,19 +10,9 @@ from outbox.registry import MAX_NAME
 from outbox.wire import MAX_ATTRIBUTE, MAX_TRACE_STATE
 
 
-class Message(models.Model):
-    """A fact, inserted in the transaction that made it true; never updated.
+class StoredEnvelope(models.Model):
+    """The columns of an envelope."""
 
-    PostgreSQL evaluates column defaults in the order of declaration: `transaction_id` must come
-    before `position`, so that every row of a transaction gets its position after the
-    transaction got its id. The reader builds on that.
-    """
-
-    transaction_id = TransactionIdField(
-        _("transaction id"), db_default=CurrentTransactionId(), editable=False
-    )
-    position = models.BigAutoField(_("position"), primary_key=True)
-    lane = models.SmallIntegerField(_("lane"))
     message_id = models.UUIDField(_("message id"), unique=True)
     type = models.CharField(_("type"), max_length=MAX_NAME)
     version = models.IntegerField(_("version"))
@@ -46,6 +36,27 @@ class Message(models.Model):
     attributes = models.JSONField(_("extension attributes"), default=dict)
 
     class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.message_id}"
+
+
+class Message(StoredEnvelope):
+    """A fact, inserted in the transaction that made it true; never updated.
+
+    PostgreSQL evaluates column defaults in the order of declaration: `transaction_id` must come
+    before `position`, so that every row of a transaction gets its position after the
+    transaction got its id. The reader builds on that.
+    """
+
+    transaction_id = TransactionIdField(
+        _("transaction id"), db_default=CurrentTransactionId(), editable=False
+    )
+    position = models.BigAutoField(_("position"), primary_key=True)
+    lane = models.SmallIntegerField(_("lane"))
+
+    class Meta:
         verbose_name = _("message")
         verbose_name_plural = _("messages")
         default_permissions = ("view",)
@@ -56,5 +67,24 @@ class Message(models.Model):
             models.Index(fields=["correlation_id"], name="outbox_correlation"),
         ]
 
-    def __str__(self) -> str:
-        return f"{self.type} {self.message_id}"
+
+class Scheduled(StoredEnvelope):
+    """A message that enters the log when it is due, by the clock of the database.
+
+    A table of its own, because rows of the log never change: position and transaction id are
+    given when the message is due. `hash % LANES` will be its lane, with LANES as it is then. Its
+    `time` is when it was emitted; in the log it is when it was due.
+    """
+
+    due_at = models.DateTimeField(_("due"))
+    hash = models.BigIntegerField(_("hash"))
+
+    class Meta:
+        verbose_name = _("scheduled message")
+        verbose_name_plural = _("scheduled messages")
+        default_permissions = ("view",)
+        permissions = (("cancel_scheduled", "Can cancel scheduled messages"),)
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["due_at", "id"], name="outbox_due"),
+            models.Index(fields=["key", "id"], name="outbox_due_key"),
+        ]

@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 TABLE = "django_outbox_message"
+SCHEDULED = "django_outbox_scheduled"
 
 # transaction_id and position are left to their defaults, in that order of evaluation.
 COLUMNS = (
@@ -35,6 +36,75 @@ COPY = f'COPY "{TABLE}" ({_NAMES}) FROM STDIN'
 # Sent in autocommit, after the emitting transaction: inside it, NOTIFY takes a cluster-wide
 # lock at commit.
 NOTIFY = "SELECT pg_notify(%s, '')"
+
+# --- Scheduled messages: due by the database's clock, so that no other clock matters ----------
+
+_LATER_COLUMNS = ("due_at", "hash", *COLUMNS[1:])
+_LATER_NAMES = ", ".join(f'"{name}"' for name in _LATER_COLUMNS)
+_LATER = f'INSERT INTO "{SCHEDULED}" ({_LATER_NAMES}) VALUES '
+_ENVELOPE = ", ".join(["%s"] * len(COLUMNS))
+
+# A point in time, or a time from now on; the transaction may have begun long before now.
+_PG_LATER = f"(coalesce(%s::timestamptz, clock_timestamp() + %s::interval), {_ENVELOPE})"
+_SQLITE_LATER = f"(coalesce(%s, strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s)), {_ENVELOPE})"
+
+# Whether something is due, and in how many seconds the next is. statement_timestamp() instead of
+# clock_timestamp(), with which no index could be used.
+PG_NEXT_DUE = f"""
+SELECT (SELECT min(due_at) <= statement_timestamp() FROM {SCHEDULED}),
+       (SELECT extract(epoch FROM min(due_at) - statement_timestamp())::float8 FROM {SCHEDULED}
+        WHERE due_at > statement_timestamp())
+"""
+_SQLITE_NOW = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
+SQLITE_NEXT_DUE = f"""
+SELECT (SELECT min(due_at) <= {_SQLITE_NOW} FROM {SCHEDULED}),
+       (SELECT (julianday(min(due_at)) - julianday('now')) * 86400.0 FROM {SCHEDULED}
+        WHERE due_at > {_SQLITE_NOW})
+"""
+
+# One process delivers at a time: of two that did, the later messages of a key could commit first.
+DELIVER_LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
+
+# What is due enters the log, in the order of being due, which the positions then have. Rows that
+# are being cancelled are left alone.
+_DELIVERED = ", ".join('"due_at"' if name == "time" else f'"{name}"' for name in COLUMNS[1:])
+_INTO_LOG = f"INSERT INTO {TABLE} ({_NAMES}) SELECT hash %% %(lanes)s, {_DELIVERED} FROM"
+PG_DELIVER = f"""
+WITH due AS (
+    DELETE FROM {SCHEDULED} WHERE id = ANY (ARRAY(
+        SELECT id FROM {SCHEDULED} WHERE due_at <= statement_timestamp()
+        ORDER BY due_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING *)
+{_INTO_LOG} due ORDER BY due_at, id
+"""
+
+# SQLite has one writer at a time, so copying and then deleting up to the last copied is the same.
+_SQLITE_DUE = (
+    f"SELECT * FROM {SCHEDULED} WHERE due_at <= %(now)s ORDER BY due_at, id LIMIT %(limit)s"
+)
+SQLITE_NOW = f"SELECT {_SQLITE_NOW}"
+SQLITE_DELIVER = f"{_INTO_LOG} ({_SQLITE_DUE}) ORDER BY due_at, id"
+SQLITE_DELIVERED = f"DELETE FROM {SCHEDULED} WHERE id IN (SELECT id FROM ({_SQLITE_DUE}))"
+
+# Waits for a delivery that has the row: then it is gone, and the answer is that it is too late.
+CANCEL = f"DELETE FROM {SCHEDULED} WHERE message_id = %s"
+
+
+# --- Retention ------------------------------------------------------------------------------
+
+# The clock that every process of the service shares.
+PG_NOW = "SELECT clock_timestamp()"
+
+# One process prunes at a time: two would wait for each other's rows. The relay rather goes on.
+TRY_PRUNE_LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
+PRUNE_LOCK = "SELECT pg_advisory_xact_lock(%s) IS NOT NULL"
+
+
+@lru_cache(maxsize=128)
+def schedule(vendor: str, rows: int) -> str:
+    """Return the statement that schedules this many messages and says when they are due."""
+    row = _PG_LATER if vendor == "postgresql" else _SQLITE_LATER
+    return _LATER + ", ".join([row] * rows) + " RETURNING message_id, due_at"
 
 
 @lru_cache(maxsize=128)

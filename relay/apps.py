@@ -9,4 +9,8 @@ class RelayConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from relay import checks  # noqa: F401, PLC0415
+        from outbox.health import register_examiner  # noqa: PLC0415
+        from relay import checks, health, retention  # noqa: F401, PLC0415
+
+        retention.register()
+        register_examiner("relay", health.examine)

@@ -35,6 +35,8 @@ class RelaySettings:
     HOLD_KEYS: what is behind a parked message of its key waits; off, it overtakes it.
     PARK_ATTEMPTS: refusals after which a parked message is dead, and waits for a person.
     PARK_MIN, PARK_MAX: bounds of the growing pause before a parked message is tried again.
+    PRUNE_INTERVAL: seconds between two rounds of deleting what OUTBOX["RETENTION"] no longer
+        keeps; 0 leaves that to the command outbox_prune.
     """
 
     BACKEND: str
@@ -50,6 +52,7 @@ class RelaySettings:
     PARK_ATTEMPTS: int = 300
     PARK_MIN: float = 1.0
     PARK_MAX: float = 300.0
+    PRUNE_INTERVAL: float = 60.0
 
     def __post_init__(self) -> None:
         if self.START not in ("beginning", "now"):
@@ -66,6 +69,8 @@ class RelaySettings:
             raise ConfigurationError(f"PARK_ATTEMPTS must be at least 1, not {self.PARK_ATTEMPTS}")
         if not 0 < self.PARK_MIN <= self.PARK_MAX:
             raise ConfigurationError("0 < PARK_MIN <= PARK_MAX must hold")
+        if self.PRUNE_INTERVAL and not 0.1 <= self.PRUNE_INTERVAL <= 86_400:
+            raise ConfigurationError("PRUNE_INTERVAL must be 0 (off) or from 0.1 to 86400 seconds")
         if not isinstance(self.OPTIONS, Mapping):
             raise ConfigurationError("OPTIONS must be a dict")
 

@@ -15,8 +15,10 @@ from relay.brokers.base import Broker
 from relay.conf import RelaySettings
 from relay.doorbell import Doorbell
 from relay.exceptions import StaleCursor
+from relay.housekeeping import Housekeeping
 from relay.log import Log
 from relay.parking import Parking
+from relay.schedule import Schedule
 from relay.transfer import Transferred, transfer
 
 logger = logging.getLogger("relay")
@@ -68,6 +70,8 @@ class Relay:
         self._poll_interval = conf.POLL_INTERVAL
         self._shutdown = shutdown
         self._alive_until = 0.0
+        self._schedule = Schedule(log.using)
+        self._housekeeping = Housekeeping(log.using, conf.PRUNE_INTERVAL)
         self._doorbell = Doorbell(log.using, shutdown, listen=conf.LISTEN)
 
     def run(self) -> None:
@@ -77,11 +81,13 @@ class Relay:
         self._doorbell.connect()
         while not self._shutdown.requested:
             moved = self.sweep()
+            self._housekeeping.turn()
             if moved:
                 pause = FIRST_PAUSE
                 continue
             self._keep_alive()
-            rung = self._doorbell.wait(min(pause, self._until_resume()))
+            own = min(self._schedule.until_due(), self._housekeeping.until_turn())
+            rung = self._doorbell.wait(min(pause, self._until_resume(), own))
             pause = FIRST_PAUSE if rung else min(pause * 2, self._poll_interval)
 
     def run_until_empty(self) -> bool:
@@ -143,6 +149,7 @@ class Relay:
 
     def _busy_lanes(self) -> list[int]:
         try:
+            self._schedule.deliver()
             lanes = self.log.lanes_with_work(outbox_settings().LANES)
         except Error as exc:
             self._database_away(exc)

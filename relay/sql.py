@@ -368,6 +368,141 @@ _MIDDLE = (
 )
 _FOUND = "p.relay = search.relay AND p.lane = %(lane)s AND p.previous = search.high"
 
+# --- Health -----------------------------------------------------------------------------------
+
+PG_SYSTEM_IDENTIFIER = "SELECT system_identifier FROM pg_control_system()"
+
+_PG_SESSION = """
+SELECT a.pid, a.usename, a.application_name, a.client_addr::text, a.state,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::float8, left(a.query, 1024)
+FROM pg_stat_activity AS a
+"""
+
+# Who has written to the log and not committed: nobody sees these messages before they do.
+PG_EMITTERS = f"""
+{_PG_SESSION} JOIN pg_locks AS l ON l.pid = a.pid
+WHERE l.locktype = 'relation' AND l.relation = '{MESSAGE}'::regclass AND l.granted
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.mode = 'RowExclusiveLock' AND a.backend_type = 'client backend'
+  AND a.xact_start < clock_timestamp() - %(age)s::interval
+ORDER BY a.xact_start LIMIT 5
+"""
+
+# Who keeps vacuum from removing dead rows: snapshots of this database, transactions of any.
+PG_PINS = f"""
+{_PG_SESSION}
+WHERE (a.backend_xid IS NOT NULL
+       OR (a.backend_xmin IS NOT NULL AND a.datname = current_database()))
+  AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
+  AND a.xact_start < clock_timestamp() - %(age)s::interval
+ORDER BY a.xact_start LIMIT 5
+"""
+
+# The same without a session: transactions prepared and forgotten, and slots nobody reads.
+PG_PREPARED = """
+SELECT gid, owner, extract(epoch FROM clock_timestamp() - prepared)::float8
+FROM pg_prepared_xacts
+WHERE database = current_database() AND prepared < clock_timestamp() - %(age)s::interval
+ORDER BY prepared LIMIT 5
+"""
+PG_SLOTS = """
+SELECT slot_name, slot_type, xmin IS NOT NULL OR catalog_xmin IS NOT NULL,
+       CASE WHEN NOT pg_is_in_recovery()
+            THEN pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint END
+FROM pg_replication_slots
+WHERE NOT active AND (xmin IS NOT NULL OR catalog_xmin IS NOT NULL OR restart_lsn IS NOT NULL)
+ORDER BY slot_name LIMIT 5
+"""
+
+# Traces of relay processes: one that listens, of whatever name, or one that has a lane of this.
+PG_PRESENCE = """
+SELECT EXISTS (SELECT FROM pg_stat_activity
+               WHERE datname = current_database()
+                 AND query LIKE 'LISTEN "' || %(channel)s || '"%%'),
+       EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+               AND classid::bigint = %(relay_key)s::bigint & 4294967295)
+"""
+
+# --- Retention ------------------------------------------------------------------------------
+
+# The lanes that the log has messages in, by hopping on the index from one to the next.
+LANES_OF_LOG = f"""
+WITH RECURSIVE lanes (lane) AS (
+    SELECT min(lane) FROM {MESSAGE}
+    UNION ALL
+    SELECT (SELECT min(m.lane) FROM {MESSAGE} AS m WHERE m.lane > lanes.lane)
+    FROM lanes WHERE lane IS NOT NULL
+)
+SELECT lane FROM lanes WHERE lane IS NOT NULL ORDER BY lane
+"""
+
+# What must hold before a message m is deleted, besides its age and the cursors of all relays: a
+# parked message has left the flow, so the cursors have passed it. Not EXISTS: as a join the
+# planner might read all that is parked, and sort it.
+NOT_PARKED = f"""
+(SELECT 1 FROM {PARKED_TABLE} AS p
+ WHERE p.position = m.position AND p.state IN ('parked', 'waiting', 'dead') LIMIT 1) IS NULL
+"""
+
+# Examine rows of a lane in the order of positions, and delete those that are old and that every
+# relay has published. A relay without a checkpoint in the lane has come as far as it was at its
+# start; one of `owing` that has not even started, or whose cursor is of another cluster, has
+# published nothing; one of `from_now` will begin after all there is. Nothing above the lowest
+# cursor is looked at: however large the backlog, it is not walked through. The array keeps the
+# planner from joining with the whole table.
+_PG_EXAMINED = f"""
+WITH readers AS MATERIALIZED (
+    SELECT coalesce(own.floor, start.floor) AS floor,
+           coalesce(own.ceiling, start.floor) AS ceiling,
+           coalesce(own.complete, true) AS complete,
+           coalesce(own.position, 0) AS position,
+           coalesce(own.sequence, start.sequence) AS sequence,
+           coalesce(own.system_identifier, start.system_identifier) AS system_identifier
+    FROM (SELECT unnest(%(owing)s::text[]), true
+          UNION ALL SELECT unnest(%(from_now)s::text[]), false) AS wanted (relay, owing)
+    LEFT JOIN LATERAL (
+        SELECT p.* FROM {CHECKPOINT_TABLE} AS p
+        WHERE p.relay = wanted.relay AND p.lane = %(lane)s ORDER BY p.previous DESC LIMIT 1
+    ) AS own ON true
+    LEFT JOIN LATERAL ({_START.format(relay="wanted.relay")}) AS start ON true
+    WHERE wanted.owing OR start.id IS NOT NULL
+), bound AS MATERIALIZED (
+    SELECT CASE
+        WHEN bool_or(system_identifier IS DISTINCT FROM (
+            SELECT system_identifier FROM pg_control_system())) THEN -1
+        ELSE coalesce(min(greatest(position, sequence)), 9223372036854775807) END AS position
+    FROM readers
+), examined AS MATERIALIZED (
+    SELECT m.position, m.time < %(before)s AS old,
+        m.time < %(before)s AND {NOT_PARKED} AND NOT EXISTS (
+            SELECT FROM readers AS c WHERE {{covers}} IS NOT TRUE) AS done
+    FROM {MESSAGE} AS m
+    WHERE m.lane = %(lane)s AND m.position > %(after)s
+      AND m.position <= (SELECT bound.position FROM bound)
+    ORDER BY m.position LIMIT %(limit)s
+)
+""".format(covers=_PG_COVERS.format(transaction_id="m.transaction_id", position="m.position"))
+PG_PRUNE = f"""{_PG_EXAMINED}, gone AS (
+    DELETE FROM {MESSAGE} WHERE position = ANY (ARRAY(SELECT position FROM examined WHERE done))
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM gone), count(*), max(position), bool_or(old) FROM examined
+"""
+PG_PRUNABLE = f"""{_PG_EXAMINED}
+SELECT count(*) FILTER (WHERE done), count(*), max(position), bool_or(old) FROM examined
+"""
+
+# SQLite: `bound` is the lowest cursor of all relays in the lane.
+_SQLITE_PRUNABLE = f"""
+SELECT m.position FROM {MESSAGE} AS m
+WHERE m.lane = %(lane)s AND m.position > %(after)s AND m.position <= %(bound)s
+  AND m.time < %(before)s AND {NOT_PARKED}
+ORDER BY m.position LIMIT %(limit)s
+"""
+SQLITE_PRUNE = f"DELETE FROM {MESSAGE} WHERE position IN ({_SQLITE_PRUNABLE})"
+SQLITE_PRUNABLE = f"SELECT count(*), max(position) FROM ({_SQLITE_PRUNABLE})"
+
 
 _OF_START = "p.relay = names.relay AND p.previous = 0"
 

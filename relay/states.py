@@ -111,9 +111,18 @@ def few_pending(
 ) -> list[int] | None:
     """Return the positions of what a relay has yet to publish; None if they are more than `limit`.
 
-    `found` are the relay's cursors. The cost is that of the pending messages, not of the
-    published ones: each part is one range of one index, in the order of that index, and stops at
-    the limit. Asked for everything at once, the planner may prefer to walk the whole table.
+    `found` are the relay's cursors.
+    """
+    positions = some_pending(queryset, found, limit + 1)
+    return None if len(positions) > limit else positions
+
+
+def some_pending(queryset: QuerySet[Message], found: Sequence[Checkpoint], limit: int) -> list[int]:
+    """Return the positions of what a relay has yet to publish, at most `limit` of them.
+
+    The cost is that of the pending messages, not of the published ones: each part is one range of
+    one index, in the order of that index, and stops at the limit. Asked for everything at once,
+    the planner may prefer to walk the whole table.
     """
     started = _start(found, queryset.db)
     parts = [] if started else _unread(queryset, [cursor.lane for cursor in found])
@@ -231,14 +240,14 @@ def _unread(queryset: QuerySet[Message], read: list[int]) -> list[QuerySet[Messa
     ]
 
 
-def _at_most(limit: int, parts: list[QuerySet[Message]]) -> list[int] | None:
-    """Return the positions of all parts in one statement; None if there are more than `limit`."""
-    cut = [part.values_list("position", flat=True)[: limit + 1] for part in parts]
+def _at_most(limit: int, parts: list[QuerySet[Message]]) -> list[int]:
+    """Return the positions of all parts, at most `limit`, in one statement."""
+    cut = [part.values_list("position", flat=True)[:limit] for part in parts]
     if connections[parts[0].db].features.supports_slicing_ordering_in_compound:
-        found = set(cut[0].union(*cut[1:])[: limit + 1])
+        found = set(cut[0].union(*cut[1:])[:limit])
     else:
         found = {position for part in cut for position in part}
-    return None if len(found) > limit else sorted(found)
+    return sorted(found)[:limit]
 
 
 def _ids(snapshot: Snapshot) -> list[Any]:

@@ -14,6 +14,7 @@ from django.urls import reverse
 
 ALL_MODELS = (
     "django_outbox.message",
+    "django_outbox.scheduled",
     "django_relay.checkpoint",
     "django_relay.parked",
     "django_inbox.receipt",

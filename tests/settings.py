@@ -6,6 +6,7 @@ that tests do not meet on a broker they share:
 TEST_EXCHANGE   the exchange that the relay publishes to and the consumer binds to
 TEST_GROUP      the group, and so the queue, of the test app's handlers
 TEST_INBOX      more of INBOX, as JSON
+TEST_RELAY      more of RELAYS["default"], as JSON
 """
 
 import json
@@ -35,4 +36,9 @@ if base.BROKER_URL:
             **base.RELAYS["default"],
             "OPTIONS": {**base.RELAYS["default"]["OPTIONS"], "EXCHANGE": _exchange},
         },
+    }
+if "TEST_RELAY" in os.environ:
+    RELAYS = {
+        **RELAYS,
+        "default": {**RELAYS["default"], **json.loads(os.environ["TEST_RELAY"])},
     }

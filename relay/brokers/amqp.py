@@ -6,7 +6,7 @@ kombu gives the connection and the topology, py-amqp the events of confirm mode.
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -19,6 +19,8 @@ from outbox import amqp, wire
 from outbox.conf import parse
 from outbox.envelope import Envelope
 from outbox.exceptions import ConfigurationError
+from outbox.health import Finding
+from relay.brokers import amqp_health
 from relay.brokers.base import Broker, Outcome
 from relay.brokers.confirms import ConfirmWindow
 
@@ -165,6 +167,16 @@ class AMQPBroker(Broker):
     def keep_alive(self) -> None:
         if self._connection is not None and not self._alive():
             self.close()
+
+    def examine(self, relay: str) -> Iterable[Finding]:
+        options = self._options
+        return amqp_health.examine(
+            relay,
+            self._url,
+            exchange=options.EXCHANGE,
+            timeout=options.CONNECT_TIMEOUT,
+            ssl=options.SSL,
+        )
 
     def close(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None

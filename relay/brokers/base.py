@@ -1,13 +1,14 @@
 """The port to a broker: publish a page, return what became of each message."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple, Self
 
 from django.core.checks import CheckMessage
 
 from outbox.envelope import Envelope
+from outbox.health import Finding
 
 
 class Status(StrEnum):
@@ -84,6 +85,10 @@ class Broker(ABC):
 
     def close(self) -> None:  # noqa: B027
         """Let go of connections; the next publish() opens new ones."""
+
+    def examine(self, relay: str) -> Iterable[Finding]:
+        """Return what can be told about the broker of a relay without side effects, if anything."""
+        return ()
 
     @property
     @abstractmethod

@@ -57,6 +57,21 @@ def test_every_system_check_is_documented_and_exists() -> None:
     assert sorted(documented) == sorted(set(re.findall(rf'"{pattern}"', code)))
 
 
+def test_every_finding_of_the_doctor_is_documented_and_exists() -> None:
+    """The ids in the page on the doctor are exactly those that examiners use."""
+    code = "\n".join(
+        path.read_text()
+        for package in ("outbox", "relay", "inbox")
+        for path in (ROOT / package).rglob("*.py")
+    )
+    used = set(re.findall(r'id="((?:outbox|relay|inbox)\.[a-z_]+)"', code))
+    used |= {f"{name}.unexamined" for name in ("outbox", "relay", "inbox")}
+    page = (ROOT / "docs/how-to/doctor.md").read_text()
+    documented = re.findall(r"`((?:outbox|relay|inbox)\.[a-z_]+)`", page)
+
+    assert sorted(documented) == sorted(used)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_examples_of_how_to_emit_run(registered: Registered) -> None:
     """Every block of docs/how-to/emit.md runs as it stands."""

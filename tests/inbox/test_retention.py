@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -13,6 +13,7 @@ from inbox import retention
 from inbox.models import DeadLetter, Original, Receipt
 from inbox.retention import prune
 from inbox.states import CLOSED, OPEN, State
+from outbox.retention import Pruner, pruners
 from tests.inbox.support import Handling, happened, postgresql, receive
 from tests.sessions import sessions
 
@@ -110,7 +111,7 @@ def test_a_copy_within_the_window_is_recognised_and_a_later_one_is_not(handling:
 
 def test_no_more_are_deleted_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Oldest first, in transactions of limited size."""
-    monkeypatch.setattr(retention, "STEP", 4)
+    monkeypatch.setattr(retention, "BATCH", 4)
     receipts(5, days=50)
     receipts(5, days=40)
 
@@ -138,6 +139,41 @@ def test_a_step_costs_three_statements(count: int) -> None:
     receipts(count)
     with CaptureQueriesContext(connection) as captured:
         prune("default")
-    statements = [q for q in captured if q["sql"].startswith(("SELECT", "DELETE"))]
+    statements = [q for q in captured if q["sql"].startswith(("SELECT id", "DELETE"))]
 
     assert len(statements) == (4 if count else 2)
+
+
+def registered(name: str) -> Pruner:
+    return next(each for each in pruners() if each.name == name)
+
+
+def test_the_housekeeping_reaches_receipts_and_never_shortens_the_window() -> None:
+    """outbox_prune --older-than=1d, say, is about messages: copies are recognised all the same."""
+    old = receipts(3, days=40)
+    receipts(2, days=20)
+    before = timezone.now() - timedelta(days=1)
+    pruner = registered("receipts")
+
+    assert pruner.count is not None
+    assert pruner.count("default", before=before, limit=10) == 3
+    with transaction.atomic():
+        assert pruner.prune("default", before=before, limit=2) == 2
+        assert pruner.prune("default", before=before, limit=2) == 1
+    assert Receipt.objects.count() == 2
+    assert not Receipt.objects.filter(pk__in=[each.pk for each in old]).exists()
+
+
+@pytest.mark.parametrize(("inbox", "days"), [(None, 1), (30, 60)])
+def test_the_longer_of_the_two_windows_counts(inbox: int | None, days: int) -> None:
+    """For ever is longer than anything."""
+    receipts(1, days=50)
+    before = timezone.now() - timedelta(days=days)
+
+    with override_settings(INBOX={"RETENTION": inbox}):
+        assert registered("receipts").prune("default", before=before, limit=10) == 0
+
+
+def test_dead_letters_have_a_pruner_of_their_own() -> None:
+    """On the database where the routers put them."""
+    assert registered("dead letters").database() == "default"

@@ -437,7 +437,7 @@ def test_what_is_open_is_found_by_an_index(what: str, handling: Handling) -> Non
             "ends": (sql.lines(1, "postgresql"), ["record", "/x", "k"], "inbox_line"),
             "closed": (
                 sql.old_receipts("postgresql"),
-                ["0001-01-01", 3600, 10],
+                ["0001-01-01", timezone.now(), 10],
                 "inbox_closed_receipt",
             ),
         }[what]

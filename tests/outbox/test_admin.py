@@ -95,8 +95,9 @@ def test_a_page_of_a_message_costs_the_same_for_any_flow(viewer: Client) -> None
             emit(correlation_id="flow", causation_id=str(parent.message_id))
         numbers.append(counted(viewer, detail_url(parent))[1])
 
-    # session, user, message, publications, twice permissions, receipts, dead letters, children
-    assert numbers == [9, 9]
+    # session, user, message, publications, what is parked, twice permissions, receipts, dead
+    # letters, children
+    assert numbers == [10, 10]
 
 
 def test_a_message_is_shown_with_all_it_has(viewer: Client) -> None:

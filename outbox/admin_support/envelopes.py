@@ -1,0 +1,83 @@
+"""What the pages of messages have in common, whether they are in the log or wait to get there."""
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.db.models import Q
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from outbox.admin_support import html, payload
+from outbox.admin_support.base import ReadOnlyAdmin
+from outbox.admin_support.filters import ColumnFilter
+from outbox.admin_support.html import Content
+from outbox.models import StoredEnvelope
+from outbox.registry import registry
+
+
+class TypeFilter(ColumnFilter):
+    """By event type; offers those that the service knows."""
+
+    title = _("type")
+    parameter_name = column = "type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in sorted({event_type.name for event_type in registry})]
+
+
+class EnvelopeAdmin(ReadOnlyAdmin):
+    """Shows rows that hold an envelope. Of `search_fields`, message_id takes UUIDs alone."""
+
+    list_display_links = ("type",)
+    list_defer = ("data", "attributes", "trace_state")
+
+    def search_conditions(self, term: str) -> list[Q]:
+        conditions = [Q(**{name: term}) for name in self.search_fields if name != "message_id"]
+        if (message_id := uuid_or_none(term)) is not None:
+            conditions.append(Q(message_id=message_id))
+        return conditions
+
+    @admin.display(description=_("time"))
+    def happened(self, message: StoredEnvelope) -> str:
+        return html.stamp(message.time)
+
+    @admin.display(description=_("time"))
+    def happened_exactly(self, message: StoredEnvelope) -> str:
+        return html.stamp(message.time, precise=True)
+
+    @admin.display(description=_("key"), empty_value=html.DASH)
+    def shown_key(self, message: StoredEnvelope) -> str | None:
+        return message.key
+
+    @admin.display(description=_("age"))
+    def age(self, message: StoredEnvelope) -> str:
+        return html.age(message.time)
+
+    @admin.display(description=_("message id"))
+    def shown_message_id(self, message: StoredEnvelope) -> str:
+        return html.code(message.message_id)
+
+    @admin.display(description=_("correlation id"))
+    def shown_correlation(self, message: StoredEnvelope) -> str:
+        return html.code(message.correlation_id)
+
+    @admin.display(description=_("causation id"))
+    def shown_causation(self, message: StoredEnvelope) -> str:
+        return html.code(message.causation_id) if message.causation_id else html.DASH
+
+    @admin.display(description=_("data"))
+    def shown_data(self, message: StoredEnvelope) -> Content:
+        return payload.show_data(message.data, message.content_type)
+
+    @admin.display(description=_("extension attributes"))
+    def shown_attributes(self, message: StoredEnvelope) -> Content:
+        return payload.show_json(message.attributes) if message.attributes else html.DASH
+
+
+def uuid_or_none(text: str) -> UUID | None:
+    """Return the UUID that a text stands for, if it does."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

@@ -1,0 +1,131 @@
+"""manage.py outbox_prune: delete what retention no longer keeps."""
+
+import argparse
+import json
+import re
+import time
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError, ProgrammingError
+
+from outbox.conf import outbox_settings
+from outbox.exceptions import OutboxError
+from outbox.retention import BATCH, Pruner, cutoff, prune_batch, pruners
+from outbox.shutdown import Shutdown
+
+_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+_LENGTH = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([dhms]?)")
+
+
+class Command(BaseCommand):
+    help = (
+        "Delete messages that every relay has published, checkpoints and receipts that are older "
+        "than OUTBOX['RETENTION'], in batches, beside live traffic. Never what is owed, parked or "
+        "dead. SIGTERM ends it after the batch, with 0."
+    )
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--older-than",
+            type=_length,
+            metavar="7d",
+            help="another age than RETENTION: a number with d, h, m or s; days without",
+        )
+        parser.add_argument(
+            "--database", metavar="ALIAS", help="where, by default as the routers say"
+        )
+        parser.add_argument(
+            "--batch", type=_batch, default=BATCH, metavar="N", help="rows at once (%(default)s)"
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="count what would be deleted, delete nothing"
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        keep: timedelta | None = options["older_than"]
+        if keep is None:
+            keep = outbox_settings().retention
+        found: dict[str, int | None] = {}
+        started = time.monotonic()
+        with Shutdown() as shutdown:
+            shutdown.install()
+            for pruner in pruners() if keep is not None else ():
+                try:
+                    found[pruner.name] = self._prune(
+                        pruner, keep or timedelta(0), shutdown, options
+                    )
+                except OutboxError as exc:
+                    raise CommandError(str(exc)) from exc
+                except (ProgrammingError, OperationalError) as exc:
+                    raise CommandError(
+                        f"The database refuses to prune {pruner.name}: {str(exc).strip()}\n"
+                        "Has it been migrated? Run: manage.py migrate"
+                    ) from exc
+            stopped = shutdown.requested
+        self._report(found, keep, stopped, time.monotonic() - started, options)
+
+    @staticmethod
+    def _prune(
+        pruner: Pruner, keep: timedelta, shutdown: Shutdown, options: dict[str, Any]
+    ) -> int | None:
+        using = options["database"] or pruner.database()
+        act = pruner.count if options["dry_run"] else pruner.prune
+        if act is None:
+            return None
+        before, batch, total = cutoff(using, keep), options["batch"], 0
+        while not shutdown.requested:
+            count = prune_batch(act, using, before=before, limit=batch) or 0
+            total += count
+            if count < batch:
+                break
+        return total
+
+    def _report(
+        self,
+        found: dict[str, int | None],
+        keep: timedelta | None,
+        stopped: bool,
+        seconds: float,
+        options: dict[str, Any],
+    ) -> None:
+        verb = "would be deleted" if options["dry_run"] else "deleted"
+        if options["json"]:
+            figures = {
+                "older_than_seconds": None if keep is None else keep.total_seconds(),
+                "dry_run": options["dry_run"],
+                "rows": found,
+                "stopped": stopped,
+                "seconds": round(seconds, 3),
+            }
+            self.stdout.write(json.dumps(figures))
+        elif keep is None:
+            self.stdout.write("OUTBOX['RETENTION'] is None: everything is kept. Use --older-than.")
+        else:
+            for name, count in found.items():
+                number = "it cannot be told how many" if count is None else f"{count:,}"
+                self.stdout.write(f"{name}: {number} {verb}")
+            if stopped:
+                self.stdout.write("Stopped by a signal; the rest is for the next time.")
+
+
+def _length(text: str) -> timedelta:
+    match = _LENGTH.fullmatch(text)
+    try:
+        if match is None:
+            raise ValueError
+        length = timedelta(**{_UNITS[match[2] or "d"]: float(match[1])})
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no age; write 7d, 12h, 30m or 90s") from None
+    if length > timedelta(days=365_000):
+        raise argparse.ArgumentTypeError(f"{text!r} is longer ago than there are dates")
+    return length
+
+
+def _batch(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 100_000:
+        raise argparse.ArgumentTypeError("must be from 1 to 100000")
+    return number

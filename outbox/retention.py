@@ -1,0 +1,91 @@
+"""Delete what nobody needs any more, in batches, beside live traffic.
+
+The outbox knows neither who reads its log nor who receives: whoever owns rows registers a pruner
+for them, so that one command and one housekeeping reach them all.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from django.db import connections, transaction
+
+from outbox import sql
+from outbox.clock import database_now
+from outbox.emitting import write_database
+
+BATCH = 1000
+"""Rows that one transaction deletes, by default."""
+
+PRUNE_KEY = zlib.crc32(b"django-outbox-inbox prune")
+
+
+class Prune(Protocol):
+    """Deletes at most `limit` rows that were done with before `before`; returns how many.
+
+    Fewer than `limit` tells that there is nothing more to delete now. Called within a short
+    transaction of its own. Calls with the same `before` belong to one run, so a pruner may
+    remember how far it has looked.
+    """
+
+    def __call__(self, using: str, *, before: datetime, limit: int) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruner:
+    """Some kind of row that is not kept for ever.
+
+    `count`, if there is one, is like `prune` and deletes nothing. `database` returns the alias of
+    the database that holds the rows, as the routers say.
+    """
+
+    name: str
+    prune: Prune
+    count: Prune | None = None
+    database: Callable[[], str] = write_database
+
+
+_pruners: dict[str, Pruner] = {}
+
+
+def register_pruner(
+    name: str,
+    prune: Prune,
+    *,
+    count: Prune | None = None,
+    database: Callable[[], str] = write_database,
+) -> None:
+    """Let outbox_prune and the relay's housekeeping delete rows of a kind that people call `name`.
+
+    See Prune and Pruner for the arguments. A second registration of a name replaces the first.
+    """
+    _pruners[name] = Pruner(name=name, prune=prune, count=count, database=database)
+
+
+def pruners() -> Sequence[Pruner]:
+    """Return what is registered, in the order of registration."""
+    return tuple(_pruners.values())
+
+
+def cutoff(using: str, keep: timedelta) -> datetime:
+    """Return the moment before which things are old, by the clock of the database."""
+    return database_now(using) - keep
+
+
+def prune_batch(
+    prune: Prune, using: str, *, before: datetime, limit: int, wait: bool = True
+) -> int | None:
+    """Run a pruner once, in a transaction of its own; return how many rows it deleted.
+
+    One process prunes at a time. If another one does, wait for its batch, or return None.
+    """
+    connection = connections[using]
+    with transaction.atomic(using=using, durable=True):
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(sql.PRUNE_LOCK if wait else sql.TRY_PRUNE_LOCK, [PRUNE_KEY])
+                if not cursor.fetchone()[0]:
+                    return None
+        return prune(using, before=before, limit=limit)

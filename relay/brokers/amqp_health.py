@@ -1,0 +1,71 @@
+"""What AMQP 0-9-1 tells about a broker without side effects: little, and honest about it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from amqp.exceptions import AMQPError, NotFound
+from kombu import Connection
+
+from outbox import amqp
+from outbox.health import Finding, Level
+
+
+def examine(
+    relay: str, url: str, *, exchange: str, timeout: float, ssl: Mapping[str, Any] | None
+) -> Iterator[Finding]:
+    """Connect, and look whether the exchange exists; publishes and declares nothing."""
+    address = amqp.address(url)
+    try:
+        connection = amqp.connect(
+            url,
+            name="django-outbox-inbox doctor",
+            connect_timeout=timeout,
+            socket_timeout=timeout,
+            heartbeat=0,
+            ssl=ssl,
+        )
+    except (AMQPError, OSError) as exc:
+        yield Finding(
+            level=Level.ERROR,
+            id="relay.broker",
+            title=f"Relay {relay!r}: the broker cannot be reached",
+            text=f"{address}: {type(exc).__name__}: {exc}",
+            hint="Nothing is lost: the relay publishes everything when the broker is back.",
+        )
+        return
+    try:
+        yield _exchange(relay, address, exchange, connection)
+    finally:
+        amqp.drop(connection)
+
+
+def _exchange(relay: str, address: str, exchange: str, connection: Connection) -> Finding:
+    channel: Any = connection.channel()  # py-amqp's, beneath kombu's types
+    try:
+        channel.exchange_declare(exchange, "topic", passive=True)
+    except NotFound:
+        return Finding(
+            level=Level.WARNING,
+            id="relay.exchange",
+            title=f"Relay {relay!r}: the exchange is missing",
+            text=f"{address} has no exchange {exchange!r}, so no queue is bound to it either.",
+            hint="The relay declares it when it connects; queues come with manage.py consume.",
+        )
+    except (AMQPError, OSError) as exc:
+        return Finding(
+            level=Level.ERROR,
+            id="relay.exchange",
+            title=f"Relay {relay!r}: the exchange cannot be used",
+            text=f"{address}, exchange {exchange!r}: {exc}",
+            hint="Check the permissions of the relay's user, and the exchange's type.",
+        )
+    return Finding(
+        level=Level.OK,
+        id="relay.broker",
+        title=f"Relay {relay!r}: broker",
+        text=(
+            f"{address} answers and has the exchange {exchange!r}. Whether a queue is bound for "
+            "every event type cannot be told over AMQP without publishing something: list the "
+            f"bindings with rabbitmqctl list_bindings, source {exchange!r}."
+        ),
+    )

@@ -1,0 +1,239 @@
+"""What the doctor asks about relays: are they behind, why, and who is in the way."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import groupby
+
+from django.db import connections
+from django.db.models import Count, Max
+
+from outbox.admin_support.html import span
+from outbox.clock import database_now
+from outbox.conf import outbox_settings
+from outbox.health import Finding, Level
+from relay import activity
+from relay.conf import create_broker, relay_settings
+from relay.parked import ParkedState
+from relay.parking import open_rows
+from relay.retention import prunable_messages
+from relay.status import COUNTED, LaneStatus, lanes
+
+BEHIND_SECONDS = 60.0
+"""Age of the oldest pending message from which a relay that moves is called behind."""
+
+EMITTER_AGE = timedelta(seconds=10)
+"""How long a transaction that has emitted may stay open."""
+
+PIN_AGE = timedelta(minutes=5)
+"""How long a transaction may hold the vacuum horizon back."""
+
+
+REASONS = 10
+"""Kinds of parked messages that are told, the most frequent first."""
+
+
+def examine(using: str) -> Iterator[Finding]:
+    """Examine relays, what holds them up, their brokers, and whether somebody prunes."""
+    statuses = lanes(using)
+    for name, group in groupby(statuses, key=lambda status: status.relay):
+        yield from _relay(name, list(group), using)
+    yield from parked(using)
+    if connections[using].vendor == "postgresql":
+        yield from _activity(using)
+    yield from _retention(using)
+    for name in relay_settings():
+        yield from create_broker(name, using=using).examine(name)
+
+
+def parked(using: str) -> Iterator[Finding]:
+    """Examine parked messages and the keys that wait behind them."""
+    rows = open_rows(using).exclude(state=ParkedState.WAITING)
+    reasons = rows.values_list("relay", "state", "reason", "topic").annotate(
+        count=Count("pk"), keys=Count("key", distinct=True), error=Max("error")
+    )
+    waiting = open_rows(using).filter(state=ParkedState.WAITING).count()
+    for relay, state, reason, topic, count, keys, error in reasons.order_by("-count")[:REASONS]:
+        dead = state == ParkedState.DEAD
+        yield Finding(
+            level=Level.ERROR if dead else Level.WARNING,
+            id="relay.dead" if dead else "relay.parked",
+            title=f"Relay {relay!r}: {count:,} messages to {topic!r} are {state}",
+            text=f"{reason}: {error}. {keys:,} keys wait.",
+            hint=(
+                "Mend the reason, then: manage.py relay_requeue, or discard them."
+                if dead
+                else "Mend the reason; they are tried again by themselves."
+            ),
+            figures={"count": count, "keys": keys, "waiting": waiting},
+        )
+
+
+def _relay(name: str, found: list[LaneStatus], using: str) -> Iterator[Finding]:
+    figures = _figures(found)
+    if name not in relay_settings():
+        yield Finding(
+            level=Level.INFO,
+            id="relay.retired",
+            title=f"Relay {name!r} is only in checkpoints",
+            text="It is not in RELAYS: nothing is published by it or kept for it.",
+            hint="If it was renamed, the new name starts on its own, from where its START says.",
+            figures=figures,
+        )
+        return
+    if moved := [status.lane for status in found if status.moved]:
+        yield Finding(
+            level=Level.ERROR,
+            id="relay.moved",
+            title=f"Relay {name!r}: the database is another one",
+            text=f"The cursors of lanes {_list(moved)} were written in another database cluster.",
+            hint="The log was restored or moved. See 'Ready for production' in the documentation.",
+            figures=figures,
+        )
+        return
+    yield _progress(name, found, using, figures)
+
+
+def _progress(
+    name: str, found: list[LaneStatus], using: str, figures: dict[str, object]
+) -> Finding:
+    backlog = f"{_backlog(found)} pending, the oldest for {_oldest(found)}"
+    stalled = [status.lane for status in found if status.stalled]
+    if stalled and not _seems_to_run(using, name):
+        return Finding(
+            level=Level.ERROR,
+            id="relay.not_running",
+            title=f"Relay {name!r}: no process seems to run",
+            text=f"{backlog}; lanes {_list(stalled)} do not move.",
+            hint=f"Start it: manage.py relay --relay {name}",
+            figures=figures,
+        )
+    if stalled:
+        return Finding(
+            level=Level.ERROR,
+            id="relay.stalled",
+            title=f"Relay {name!r}: lanes stand still",
+            text=f"{backlog}; lanes {_list(stalled)} do not move, though a process is there.",
+            hint="Its log says why: the broker is away, or a message was refused.",
+            figures=figures,
+        )
+    if max(status.oldest_pending or 0 for status in found) > BEHIND_SECONDS:
+        return Finding(
+            level=Level.WARNING,
+            id="relay.behind",
+            title=f"Relay {name!r} is behind",
+            text=f"{backlog}; it is moving.",
+            hint="If it does not catch up: more processes, up to one per lane, or a faster broker.",
+            figures=figures,
+        )
+    never = all(status.last_checkpoint is None for status in found)
+    return Finding(
+        level=Level.OK,
+        id="relay.progress",
+        title=f"Relay {name!r}",
+        text="It has never published anything." if never else f"{_backlog(found)} pending.",
+        figures=figures,
+    )
+
+
+def _activity(using: str) -> Iterator[Finding]:
+    emitters = activity.emitters(using, EMITTER_AGE)
+    for session in emitters:
+        yield Finding(
+            level=Level.WARNING,
+            id="relay.emitter",
+            title="A transaction that has emitted is open",
+            text=f"{session}. What it emitted is published when it commits; nobody else waits.",
+            hint="Do slow work before or after the transaction, not in it.",
+            figures={"pid": session.pid, "age": session.age},
+        )
+    told = {session.pid for session in emitters}
+    for session in activity.pins(using, PIN_AGE):
+        if session.pid not in told:
+            yield Finding(
+                level=Level.WARNING,
+                id="relay.pin",
+                title="A transaction holds vacuum back",
+                text=f"{session}. Publishing goes on as fast, dead rows stay on disk.",
+                hint=f"If it was forgotten: SELECT pg_terminate_backend({session.pid})",
+                figures={"pid": session.pid, "age": session.age},
+            )
+    for name, owner, age in activity.prepared(using, PIN_AGE):
+        yield Finding(
+            level=Level.WARNING,
+            id="relay.prepared",
+            title="A prepared transaction is open",
+            text=f"{name!r} of {owner}, prepared {age:.0f} s ago, holds vacuum back.",
+            hint="Finish it: COMMIT PREPARED or ROLLBACK PREPARED.",
+            figures={"age": age},
+        )
+    for slot, kind, pins, wal in activity.idle_slots(using):
+        keeps = f"{wal:,} bytes of WAL" if wal is not None else "WAL"
+        yield Finding(
+            level=Level.WARNING,
+            id="relay.slot",
+            title="A replication slot is not read",
+            text=f"{slot!r} ({kind}) keeps {keeps}{' and dead rows' if pins else ''}.",
+            hint="Start its reader, or drop it: SELECT pg_drop_replication_slot(…)",
+            figures={"wal_bytes": wal},
+        )
+
+
+def _retention(using: str) -> Iterator[Finding]:
+    keep = outbox_settings().retention
+    if keep is None:
+        yield Finding(
+            level=Level.INFO,
+            id="relay.retention",
+            title="Retention",
+            text="OUTBOX['RETENTION'] is None: the tables grow for ever.",
+        )
+        return
+    # The housekeeping comes round in its own time.
+    late = max(keep / 10, timedelta(hours=1))
+    overdue = prunable_messages(using, before=database_now(using) - keep - late, limit=1)
+    yield Finding(
+        level=Level.WARNING if overdue else Level.OK,
+        id="relay.retention",
+        title="Retention",
+        text=(
+            "There are messages that should have been deleted by now."
+            if overdue
+            else "What is old and published has been deleted."
+        ),
+        hint=(
+            "Set PRUNE_INTERVAL of a relay that runs, or run: manage.py outbox_prune"
+            if overdue
+            else ""
+        ),
+    )
+
+
+def _seems_to_run(using: str, name: str) -> bool:
+    return connections[using].vendor == "postgresql" and activity.seems_to_run(using, name)
+
+
+def _figures(found: list[LaneStatus]) -> dict[str, object]:
+    return {
+        "lanes": {
+            status.lane: {
+                "backlog": status.backlog,
+                "oldest_pending": status.oldest_pending,
+                "last_checkpoint": status.last_checkpoint,
+                "rate": status.rate,
+            }
+            for status in found
+        }
+    }
+
+
+def _backlog(found: list[LaneStatus]) -> str:
+    count = sum(min(status.backlog or 0, COUNTED) for status in found)
+    return f"More than {count:,}" if any(status.more for status in found) else f"{count:,}"
+
+
+def _oldest(found: list[LaneStatus]) -> str:
+    return span(timedelta(seconds=max(status.oldest_pending or 0 for status in found)))
+
+
+def _list(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))

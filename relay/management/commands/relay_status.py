@@ -1,0 +1,91 @@
+"""manage.py relay_status: how far each relay is in each lane."""
+
+import argparse
+import dataclasses
+import json
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError, ProgrammingError
+
+from outbox.admin_support.html import DASH, span
+from outbox.emitting import write_database
+from outbox.exceptions import OutboxError
+from relay import status as statuses
+from relay.conf import relay_settings
+from relay.status import LaneStatus, lanes
+
+HEADINGS = (
+    "relay",
+    "lane",
+    "pending",
+    "oldest",
+    "parked",
+    "dead",
+    "per second",
+    "last checkpoint",
+    "",
+)
+
+
+class Command(BaseCommand):
+    help = (
+        "Show for each relay and lane what is pending, for how long, the rate of the last minute "
+        "and the age of the last checkpoint. Exits 1 if something stands in the way."
+    )
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--relay", metavar="NAME", help="only this one")
+        parser.add_argument(
+            "--database", metavar="ALIAS", help="whose outbox, by default as the routers say"
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        name = options["relay"]
+        try:
+            found = lanes(options["database"] or write_database(), name)
+        except OutboxError as exc:
+            raise CommandError(str(exc)) from exc
+        except (ProgrammingError, OperationalError) as exc:
+            raise CommandError(
+                f"The database refuses to tell: {str(exc).strip()}\n"
+                "Has it been migrated? Run: manage.py migrate"
+            ) from exc
+        if name is not None and not found:
+            known = ", ".join(sorted(relay_settings())) or "none"
+            raise CommandError(f"No relay {name!r} in RELAYS, nor in checkpoints. RELAYS: {known}.")
+        if options["json"]:
+            rows = [dataclasses.asdict(each) | {"in_the_way": each.in_the_way} for each in found]
+            self.stdout.write(json.dumps({"counted_to": statuses.COUNTED, "lanes": rows}))
+        else:
+            self._table([HEADINGS, *map(_row, found)])
+        if stopped := [each for each in found if each.in_the_way]:
+            where = "; ".join(f"{s.relay} lane {s.lane}: {s.in_the_way}" for s in stopped)
+            raise CommandError(f"Something stands in the way. {where}. Ask: manage.py doctor")
+
+    def _table(self, rows: list[tuple[str, ...]]) -> None:
+        widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+        for row in rows:
+            cells = zip(row, widths, strict=True)
+            self.stdout.write("  ".join(cell.ljust(width) for cell, width in cells).rstrip())
+
+
+def _row(status: LaneStatus) -> tuple[str, ...]:
+    pending = "?" if status.backlog is None else f"{status.backlog:,}"
+    return (
+        status.relay,
+        str(status.lane),
+        f"{pending}+" if status.more else pending,
+        _age(status.oldest_pending),
+        f"{status.parked + status.waiting:,}",
+        f"{status.dead:,}",
+        f"{status.rate:,}",
+        _age(status.last_checkpoint),
+        status.in_the_way if status.configured else "only in checkpoints",
+    )
+
+
+def _age(seconds: float | None) -> str:
+    return DASH if seconds is None else span(timedelta(seconds=seconds))

@@ -1,0 +1,159 @@
+"""What the relay lets go: what every relay has published, old checkpoints, settled parked rows."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import connections
+
+from outbox.retention import BATCH, register_pruner
+from relay import sql
+from relay.conf import relay_settings
+from relay.models import Checkpoint, Parked
+from relay.states import cursors
+
+
+@dataclass(slots=True)
+class Run:
+    """How far the lanes have been looked through, so that what is kept is not met again."""
+
+    before: datetime
+    places: dict[int, int] = field(default_factory=dict)  # lane -> last position
+
+
+class Messages:
+    """Deletes, or only counts, old messages that every relay of RELAYS has published.
+
+    Relays that only have checkpoints hold nothing back. Without any relay in RELAYS all is kept:
+    nothing has been published, then. See outbox.retention.Prune.
+    """
+
+    def __init__(self, *, delete: bool) -> None:
+        self._delete = delete
+        self._runs = threading.local()
+
+    def __call__(self, using: str, *, before: datetime, limit: int) -> int:
+        if not relay_settings():
+            return 0
+        look = self._on_postgresql if _is_postgresql(using) else self._on_sqlite
+        run = self._run(using, before)
+        found = 0
+        for lane in list(run.places):
+            while lane in run.places and found < limit:
+                found += look(using, run, lane, limit - found)
+        return found
+
+    def _run(self, using: str, before: datetime) -> Run:
+        runs: dict[str, Run] = vars(self._runs).setdefault("by_database", {})
+        run = runs.get(using)
+        if run is None or run.before != before:
+            run = runs[using] = Run(before)
+            run.places = {row[0]: 0 for row in _query(using, sql.LANES_OF_LOG, {})}
+        return run
+
+    def _on_postgresql(self, using: str, run: Run, lane: int, limit: int) -> int:
+        """Look at the next rows of a lane; leave it if they end there, or are all too young."""
+        relays = relay_settings().items()
+        size = limit if self._delete else max(limit, BATCH)
+        parameters = {
+            "lane": lane,
+            "after": run.places[lane],
+            "before": run.before,
+            "limit": size,
+            "owing": [name for name, conf in relays if conf.START == "beginning"],
+            "from_now": [name for name, conf in relays if conf.START == "now"],
+        }
+        statement = sql.PG_PRUNE if self._delete else sql.PG_PRUNABLE
+        [(done, examined, last, old)] = _query(using, statement, parameters)
+        if examined < size or not old:
+            del run.places[lane]
+        else:
+            run.places[lane] = last
+        return int(done)
+
+    def _on_sqlite(self, using: str, run: Run, lane: int, limit: int) -> int:
+        bounds = []
+        for name, conf in relay_settings().items():
+            [(_, position, _)] = _query(using, sql.SQLITE_CURSOR, {"relay": name, "lane": lane})
+            if position is not None or conf.START == "beginning":
+                bounds.append(position or 0)
+        parameters = {
+            "lane": lane,
+            "after": run.places[lane],
+            "bound": min(bounds, default=2**63 - 1),
+            "before": connections[using].ops.adapt_datetimefield_value(run.before),
+            "limit": limit,
+        }
+        [(done, last)] = _query(using, sql.SQLITE_PRUNABLE, parameters)
+        if self._delete:
+            with connections[using].cursor() as executing:
+                executing.execute(sql.SQLITE_PRUNE, parameters)
+        if done < limit:
+            del run.places[lane]
+        else:
+            run.places[lane] = last
+        return int(done)
+
+
+class Checkpoints:
+    """Deletes, or only counts, old checkpoints; see outbox.retention.Prune.
+
+    The newest of a chain is the cursor, the first (previous = 0) tells where it started, and the
+    one that opened the cursor's window tells where the next begins: they stay, however old.
+    """
+
+    def __init__(self, *, delete: bool) -> None:
+        self._delete = delete
+
+    def __call__(self, using: str, *, before: datetime, limit: int) -> int:
+        found = 0
+        for newest in cursors(using):
+            if found < limit:
+                found += self._of_chain(newest, using, before, limit - found)
+        return found
+
+    def _of_chain(self, newest: Checkpoint, using: str, before: datetime, limit: int) -> int:
+        checkpoints = Checkpoint.objects.using(using)
+        between = checkpoints.filter(
+            relay=newest.relay, lane=newest.lane, previous__gt=0, previous__lt=newest.previous
+        ).exclude(previous=newest.window_previous)
+        oldest = between.order_by("previous").values_list("pk", "created")[:limit]
+        old = [pk for pk, created in oldest if created < before]
+        return checkpoints.filter(pk__in=old).delete()[0] if self._delete else len(old)
+
+
+class Settled:
+    """Deletes, or only counts, what is known of parked messages that were settled long ago."""
+
+    def __init__(self, *, delete: bool) -> None:
+        self._delete = delete
+
+    def __call__(self, using: str, *, before: datetime, limit: int) -> int:
+        rows = Parked.objects.using(using)
+        old = rows.filter(settled_at__lt=before).order_by("settled_at")
+        found = list(old.values_list("pk", flat=True)[:limit])
+        return rows.filter(pk__in=found).delete()[0] if self._delete else len(found)
+
+
+prunable_messages: Callable[..., int] = Messages(delete=False)
+"""Counts the messages that could be deleted; see outbox.retention.Prune."""
+
+
+def register() -> None:
+    """Let outbox_prune and the housekeeping reach what the relay owns."""
+    register_pruner("messages", Messages(delete=True), count=prunable_messages)
+    register_pruner("checkpoints", Checkpoints(delete=True), count=Checkpoints(delete=False))
+    register_pruner("parked", Settled(delete=True), count=Settled(delete=False))
+
+
+def _is_postgresql(using: str) -> bool:
+    return connections[using].vendor == "postgresql"
+
+
+def _query(using: str, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement, parameters)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows

@@ -1,0 +1,185 @@
+"""relay_status: the numbers, what they cost, and when something stands in the way."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.db.models import F
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
+
+from outbox.models import Message
+from relay import status
+from relay.models import Checkpoint
+from relay.status import LaneStatus, lanes
+from tests.relay.test_retention import commit, park, publish, relays
+
+pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture(autouse=True)
+def one_relay() -> Iterator[None]:
+    with override_settings(OUTBOX={"LANES": 2}, RELAYS=relays("mine")):
+        yield
+
+
+def of_key(key: str) -> LaneStatus:
+    """Return the status of the lane that messages of a key are in."""
+    lane = Message.objects.filter(key=key).latest("pk").lane
+    [found] = [each for each in lanes("default") if each.lane == lane]
+    return found
+
+
+def make_older(**age: float) -> None:
+    Message.objects.update(time=F("time") - timedelta(**age))
+    Checkpoint.objects.update(created=F("created") - timedelta(**age))
+
+
+def ask(*arguments: str) -> str:
+    output = StringIO()
+    call_command("relay_status", *arguments, stdout=output)
+    return output.getvalue()
+
+
+def test_every_configured_lane_is_there() -> None:
+    """Also those that nobody has published from yet."""
+    found = lanes("default")
+
+    assert [(each.relay, each.lane, each.backlog) for each in found] == [
+        ("mine", 0, 0),
+        ("mine", 1, 0),
+    ]
+    assert not any(each.in_the_way for each in found)
+
+
+def test_what_is_pending() -> None:
+    """How much, for how long, and when the last checkpoint was."""
+    commit(4)
+    publish(pages=1, size=3)
+    make_older(seconds=20)
+    found = of_key("a")
+
+    assert found.backlog == 1
+    assert found.oldest_pending == pytest.approx(20, abs=10)
+    assert found.last_checkpoint == pytest.approx(20, abs=10)
+    assert found.rate == pytest.approx(3 / 60, abs=0.1)
+
+
+def test_a_large_backlog_is_not_counted_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a number it is just more."""
+    monkeypatch.setattr(status, "COUNTED", 5)
+    commit(9)
+    found = of_key("a")
+
+    assert found.backlog == 6
+    assert found.more
+    assert "6+" in ask()
+
+
+def test_the_cost_does_not_depend_on_the_history() -> None:
+    """The same statements for one page published and for many, none of them a bare count."""
+    numbers = []
+    for pages in (1, 30):
+        for _ in range(pages):
+            commit(1)
+            publish()
+        with CaptureQueriesContext(connection) as captured:
+            lanes("default")
+        numbers.append(len(captured))
+        assert "count(" not in " ".join(q["sql"] for q in captured.captured_queries).lower()
+
+    assert numbers[0] == numbers[1]
+
+
+def test_nothing_moves() -> None:
+    """Old messages and no new checkpoint: exit 1, with relay, lane and reason."""
+    commit(1)
+    publish()
+    make_older(minutes=10)
+    assert "mine" in ask()
+    commit(1)
+    assert "mine" in ask()
+    make_older(minutes=10)
+
+    with pytest.raises(CommandError, match=r"mine lane \d: pending for \d+ s") as caught:
+        ask()
+    assert caught.value.returncode == 1
+
+
+def test_a_relay_that_works_through_a_backlog_is_not_stalled() -> None:
+    """Whatever the age of what is pending: there was a checkpoint just now."""
+    commit(5)
+    make_older(hours=2)
+    publish(pages=1, size=2)
+
+    assert not of_key("a").stalled
+    assert "mine" in ask()
+
+
+def test_json() -> None:
+    """All numbers, for machines."""
+    commit(2)
+    found: dict[str, Any] = json.loads(ask("--json"))
+
+    assert found["counted_to"] == status.COUNTED
+    assert sum(each["backlog"] for each in found["lanes"]) == 2
+    assert {each["in_the_way"] for each in found["lanes"]} == {""}
+
+
+def test_one_relay_of_several() -> None:
+    """--relay takes those of RELAYS and those that are only in checkpoints; not just any name."""
+    commit(1)
+    publish("retired")
+    assert "retired" in ask()
+    assert "only in checkpoints" in ask("--relay", "retired")
+    assert "retired" not in ask("--relay", "mine")
+
+    with pytest.raises(CommandError, match="No relay 'nope'"):
+        ask("--relay", "nope")
+
+
+def test_a_retired_relay_is_in_nobodys_way() -> None:
+    """Nobody expects it to publish any more."""
+    with override_settings(RELAYS=relays("mine")):
+        commit(1)
+        publish("retired")
+        commit(1)
+        publish("mine")
+        make_older(days=2)
+
+        assert "only in checkpoints" in ask()
+
+
+def test_another_cluster() -> None:
+    """The cursor means nothing here: how much is pending cannot be told."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no clusters")
+    commit(1)
+    publish()
+    Checkpoint.objects.update(system_identifier=1)
+
+    assert of_key("a").backlog is None
+    with pytest.raises(CommandError, match="another database cluster"):
+        ask()
+
+
+def test_a_relay_that_starts_from_now_owes_nothing_yet() -> None:
+    """Before its first checkpoint nothing is pending for it."""
+    commit(2)
+    with override_settings(RELAYS=relays("late", start="now")):
+        assert [each.backlog for each in lanes("default")] == [0, 0]
+
+
+def test_what_is_parked_is_in_the_way() -> None:
+    """Counts of what left the flow and is still owed; the command says so and exits 1."""
+    park()
+    [found] = [each for each in lanes("default") if each.parked]
+    assert (found.parked, found.waiting, found.dead, found.backlog) == (1, 2, 0, 0)
+    assert "1 parked" in found.in_the_way
+    with pytest.raises(CommandError, match="1 parked, 0 dead, 2 wait"):
+        ask()
