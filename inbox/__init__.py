@@ -4,5 +4,6 @@ Safe to import before Django's apps are loaded.
 """
 
 from inbox.registry import Handler, handler
+from inbox.verdicts import Reject, Retry, RetryPolicy
 
-__all__ = ["Handler", "handler"]
+__all__ = ["Handler", "Reject", "Retry", "RetryPolicy", "handler"]

@@ -10,8 +10,9 @@ class InboxConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from inbox import checks, health  # noqa: F401, PLC0415
+        from inbox import checks, health, retention  # noqa: F401, PLC0415
         from outbox.health import register_examiner  # noqa: PLC0415
 
         register_examiner("inbox", health.examine)
+        retention.register()
         autodiscover_modules("handlers")

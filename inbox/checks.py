@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Warning, register
 from django.db import router
 
-from inbox.conf import InboxSettings
+from inbox.conf import InboxSettings, inbox_settings
 from inbox.models import DeadLetter, Receipt
-from outbox.conf import parse
+from outbox.conf import outbox_settings, parse
 from outbox.emitting import write_database
 from outbox.exceptions import ConfigurationError
 
@@ -26,6 +26,26 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     except ConfigurationError as exc:
         return [Error(str(exc), hint="See the reference of settings.", id="inbox.E001")]
     return []
+
+
+@register
+def check_retention(**_: Any) -> list[CheckMessage]:
+    """W001: receipts are forgotten before messages are that can come again."""
+    try:
+        window, comes_back = inbox_settings().retention, outbox_settings().retention
+    except ConfigurationError:
+        return []  # told by others
+    if window is None or (comes_back is not None and comes_back <= window):
+        return []
+    kept = "for ever" if comes_back is None else f"for {comes_back}"
+    return [
+        Warning(
+            f"INBOX['RETENTION'] is {window}, but the outbox keeps messages {kept} "
+            "(OUTBOX['RETENTION']): one that is replayed later than that is handled twice.",
+            hint="Keep receipts at least as long as any outbox that is heard here keeps messages.",
+            id="inbox.W001",
+        )
+    ]
 
 
 @register

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
 from django.conf import settings
 from django.core.signals import setting_changed
 
+from inbox.verdicts import MAX_DELAY, RetryPolicy
 from outbox.conf import outbox_settings, parse
 from outbox.exceptions import ConfigurationError
 from outbox.retry import Backoff
@@ -34,7 +36,12 @@ class InboxSettings:
     QUEUE_PREFIX: what the name of a group's queue begins with, before that of the group. Another
         one for each environment keeps apart those that share a broker.
     PREFETCH: how many messages a consumer holds at once, and the largest batch.
-    REDELIVERY_MIN, REDELIVERY_MAX: bounds of the pause before a failed message is tried again.
+    RETRY_ATTEMPTS, RETRY_BASE, RETRY_CAP: the retry policy of handlers that have none: how often
+        a handler is called for a message before it is dead, and the pauses between the calls,
+        each random and up to RETRY_BASE * 2**n, at most RETRY_CAP.
+    GAP_TIMEOUT: how long a message waits for earlier ones of its sequence.
+    RETENTION: how long receipts are kept, and duplicates recognised: a timedelta, or a number of
+        days; None for ever.
     RETRY_MAX: longest pause while the broker or the database is away.
     HEARTBEAT, CONNECT_TIMEOUT, SOCKET_TIMEOUT, SSL: as for AMQPBroker.
     """
@@ -44,8 +51,11 @@ class InboxSettings:
     GROUP: str = ""
     QUEUE_PREFIX: str = ""
     PREFETCH: int = 100
-    REDELIVERY_MIN: float = 1.0
-    REDELIVERY_MAX: float = 60.0
+    RETRY_ATTEMPTS: int = 16
+    RETRY_BASE: float = 1.0
+    RETRY_CAP: float = 3600.0
+    GAP_TIMEOUT: float = 300.0
+    RETENTION: timedelta | float | None = timedelta(days=30)
     RETRY_MAX: float = 30.0
     HEARTBEAT: int = 30
     CONNECT_TIMEOUT: float = 5.0
@@ -63,8 +73,16 @@ class InboxSettings:
             raise ConfigurationError("INBOX['EXCHANGE'] must have 1 to 255 bytes")
         if not 1 <= self.PREFETCH <= 10_000:
             raise ConfigurationError(f"INBOX['PREFETCH'] must be 1 to 10000, not {self.PREFETCH}")
-        if not 0 < self.REDELIVERY_MIN <= self.REDELIVERY_MAX:
-            raise ConfigurationError("INBOX needs 0 < REDELIVERY_MIN <= REDELIVERY_MAX")
+        try:
+            self.retry_policy  # noqa: B018 - checks itself
+        except ConfigurationError as exc:
+            raise ConfigurationError(f"INBOX: {exc}") from None
+        if not 0 <= self.GAP_TIMEOUT <= MAX_DELAY.total_seconds():
+            raise ConfigurationError("INBOX['GAP_TIMEOUT'] must be 0 seconds to a year")
+        if self.RETENTION is not None and not timedelta(0) < as_timedelta(self.RETENTION):
+            raise ConfigurationError(
+                "INBOX['RETENTION'] must be a positive timedelta or number of days, or None"
+            )
         if self.RETRY_MAX < 0.1:
             raise ConfigurationError("INBOX['RETRY_MAX'] must be at least 0.1 seconds")
         if not 0 <= self.HEARTBEAT <= 65_535:
@@ -79,12 +97,29 @@ class InboxSettings:
         return self.GROUP or name[:100] or "inbox"
 
     @property
-    def redelivery(self) -> Backoff:
-        return Backoff(base=self.REDELIVERY_MIN, cap=self.REDELIVERY_MAX)
+    def retry_policy(self) -> RetryPolicy:
+        """That of handlers that have none."""
+        return RetryPolicy(attempts=self.RETRY_ATTEMPTS, base=self.RETRY_BASE, cap=self.RETRY_CAP)
+
+    @property
+    def retention(self) -> timedelta | None:
+        return None if self.RETENTION is None else as_timedelta(self.RETENTION)
 
     @property
     def backoff(self) -> Backoff:
         return Backoff(base=min(0.1, self.RETRY_MAX), cap=self.RETRY_MAX)
+
+
+def as_timedelta(length: object) -> timedelta:
+    """Return a timedelta or a number of days as a timedelta; zero for anything else."""
+    if isinstance(length, timedelta):
+        return length
+    if isinstance(length, int | float) and not isinstance(length, bool):
+        try:
+            return timedelta(days=length)
+        except (OverflowError, ValueError):
+            pass
+    return timedelta(0)
 
 
 @cache

@@ -1,22 +1,28 @@
 """Consume a group's queue: prefetch, receive as one batch, then acknowledge.
 
 Nothing is acknowledged before its transaction has committed. While the database is away the
-messages stay here, unacknowledged; when the process dies the broker delivers them again.
+messages stay here, unacknowledged; when the process dies the broker delivers them again. What
+failed is in the database: about once a second a turn is taken at what is due there.
 """
 
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
 
 from amqp.exceptions import AMQPError
 from django.db import Error, connections
 
 from inbox.conf import InboxSettings
 from inbox.delivery import Result
+from inbox.ledger import Ledger
 from inbox.receiver import Batch
-from inbox.subscription import Incoming, Subscription
+from inbox.registry import handlers
+from inbox.retries import Retries
+from inbox.subscription import Subscription
 from outbox import amqp
 from outbox.failpoints import hit
 from outbox.outages import is_outage
@@ -26,6 +32,10 @@ logger = logging.getLogger("inbox")
 
 READ_SECONDS = 1.0
 """How long one read waits for messages before it looks whether to stop."""
+TURN_EVERY = 1.0
+"""Seconds from one look at what is due to the next, if nothing is known to be."""
+LARGEST_BATCH = 1000
+"""Messages of one transaction: with ordered handlers each may take a lock in it."""
 
 BROKER = "broker"
 DATABASE = "database"
@@ -38,8 +48,11 @@ class Progress:
     received: int = 0
     handled: int = 0
     duplicates: int = 0
+    retrying: int = 0
+    waiting: int = 0
+    skipped: int = 0
     dead: int = 0
-    failed: int = 0
+    letters: int = 0
     batches: int = 0
     away: str = ""
     started: float = field(default_factory=time.monotonic)
@@ -62,29 +75,42 @@ class Consumer:
         self._using = using
         self._shutdown = shutdown
         self._subscription: Subscription | None = None
-        self._held: list[tuple[float, int]] = []  # when to give back which delivery tag
+        self._retries = Retries(using, group)
+        self._next_turn = 0.0
         self._outages = 0
+        self._resume_at = 0.0  # when to look for a broker that is away
 
     def run(self, *, until_empty: bool = False) -> bool:
-        """Consume until a stop is requested, or until the queue is empty.
+        """Consume until a stop is requested, or until the queue is empty and nothing is due.
 
         Broker or database away: backs off, says so once, goes on when they return; with
-        `until_empty` it gives up instead and returns False. Raises ConfigurationError for an
-        exchange that cannot be used.
+        `until_empty` it gives up instead and returns False, as it does at the end if anything has
+        come to be retrying or dead. Raises ConfigurationError for an exchange that cannot be used.
         """
+        names = [each.name for each in handlers.groups().get(self.group, [])]
+        since: Any = None
         try:
             while not self._shutdown.requested:
                 try:
+                    if until_empty and since is None:
+                        since = Ledger(self._using).now()
+                    self._take_turn()
+                    if self._broker_rests():
+                        continue
                     if self._step(self._subscribed(), until_empty):
-                        return not self.progress.failed
+                        failed = Ledger(self._using).unfinished_since(names, since)
+                        return not (failed or self.progress.letters)
                 except (AMQPError, OSError) as exc:
                     self._unsubscribe()
-                    self._away(BROKER, f"{type(exc).__name__}: {exc}", wait=not until_empty)
+                    self._away(BROKER, f"{type(exc).__name__}: {exc}")
                 except Error as exc:
                     if not is_outage(exc):
                         raise
                     connections[self._using].close()
-                    self._away(DATABASE, str(exc).strip(), wait=not until_empty)
+                    delay = self._away(DATABASE, str(exc).strip())
+                    if not until_empty:
+                        with self._idle():
+                            self._shutdown.wait(delay)
                 if self.progress.away and until_empty:
                     return False
             return True
@@ -106,69 +132,69 @@ class Consumer:
     def _unsubscribe(self) -> None:
         """Drop the connection; the broker delivers again what was not acknowledged."""
         subscription, self._subscription = self._subscription, None
-        self._held.clear()
         if subscription is not None:
             subscription.drop()
 
     def _step(self, subscription: Subscription, until_empty: bool) -> bool:
-        """Read what is there, process it; return whether the queue is empty and that was asked."""
+        """Read what is there, process it; return whether nothing is left and that was asked."""
         if not subscription.arrived:
             subscription.read(0.05 if until_empty else self._read_seconds())
             self._back(BROKER)
-        self._requeue_due(subscription)
         if subscription.arrived:
             self._process(subscription)
             return False
-        if not until_empty:
+        if not until_empty or subscription.ready() or subscription.arrived:
             return False
-        # With all that may be prefetched on hold, no more would come.
-        full = len(self._held) >= self._conf.PREFETCH
-        # A message may have come in between the read and the answer.
-        return full or (subscription.ready() == 0 and not subscription.arrived)
+        # Nothing was there to read, and nothing is due either.
+        return not self._take_turn(now=True)
 
     def _read_seconds(self) -> float:
-        if not self._held:
-            return READ_SECONDS
-        return min(READ_SECONDS, max(0.01, self._held[0][0] - time.monotonic()))
+        return min(READ_SECONDS, max(0.0, self._next_turn - time.monotonic()))
+
+    def _take_turn(self, *, now: bool = False) -> bool:
+        """Handle what is due, if it is time to look; return whether anything was."""
+        if not now and time.monotonic() < self._next_turn:
+            return False
+        _drop_broken_connections()
+        with self._idle():
+            turn = self._retries.turn()
+        self._back(DATABASE)
+        self._next_turn = 0.0 if turn.more else time.monotonic() + TURN_EVERY
+        progress = self.progress
+        progress.handled += turn.handled
+        progress.retrying += turn.retrying
+        progress.skipped += turn.skipped
+        progress.dead += turn.dead
+        return bool(turn.settled)
+
+    def _idle(self) -> AbstractContextManager[None]:
+        return self._subscription.idle() if self._subscription else nullcontext()
+
+    def _broker_rests(self) -> bool:
+        """Wait a little, if it is too early to look for a broker that is away."""
+        rest = self._resume_at - time.monotonic()
+        if rest <= 0:
+            return False
+        self._shutdown.wait(min(rest, READ_SECONDS))
+        return True
 
     def _process(self, subscription: Subscription) -> None:
-        batch = list(subscription.arrived)
+        batch = list(islice(subscription.arrived, LARGEST_BATCH))
         _drop_broken_connections()
-        deliveries = [incoming.delivery for incoming in batch]
+        receiver = Batch(
+            [incoming.delivery for incoming in batch], using=self._using, group=self.group
+        )
         with subscription.idle():
-            results = Batch(deliveries, using=self._using, group=self.group).receive()
+            results = receiver.receive()
         # Only now: had the transaction failed, the batch would still be waiting there.
-        subscription.arrived.clear()
+        for _ in batch:
+            subscription.arrived.popleft()
         self._back(DATABASE)
         self._count(results)
-        self._settle(subscription, batch, results)
+        if receiver.woke:
+            self._next_turn = 0.0
+        subscription.ack(batch[-1].tag, multiple=True)
         hit("inbox.acked")
-
-    def _settle(
-        self, subscription: Subscription, batch: Sequence[Incoming], results: Sequence[Result]
-    ) -> None:
-        """Acknowledge what is settled, with one frame where possible; hold the rest for a while."""
-        failed = [
-            incoming for incoming, result in zip(batch, results, strict=True) if not result.settled
-        ]
-        if not failed and not self._held:
-            subscription.ack(batch[-1].tag, multiple=True)
-            return
-        for incoming, result in zip(batch, results, strict=True):
-            if result.settled:
-                subscription.ack(incoming.tag)
-        now = time.monotonic()
-        self._held += [
-            (now + self._conf.redelivery.ceiling(incoming.attempt), incoming.tag)
-            for incoming in failed
-        ]
-        self._held.sort()
-
-    def _requeue_due(self, subscription: Subscription) -> None:
-        """Give failed messages back to the queue when their pause is over."""
-        now = time.monotonic()
-        while self._held and self._held[0][0] <= now:
-            subscription.requeue(self._held.pop(0)[1])
 
     def _count(self, results: Sequence[Result]) -> None:
         progress = self.progress
@@ -177,11 +203,14 @@ class Consumer:
         for result in results:
             progress.handled += result.handled
             progress.duplicates += result.duplicates
+            progress.retrying += result.retrying
+            progress.waiting += result.waiting
+            progress.skipped += result.skipped
             progress.dead += result.dead
-            progress.failed += len(result.failures)
+            progress.letters += result.letters
 
-    def _away(self, what: str, reason: str, *, wait: bool) -> None:
-        """Say once that something is away, and wait before the next attempt."""
+    def _away(self, what: str, reason: str) -> float:
+        """Say once that something is away; return how long to wait before the next attempt."""
         if self.progress.away != what:
             self.progress.away, self._outages = what, 0
             where = amqp.address(self._url) if what == BROKER else f"database {self._using!r}"
@@ -193,9 +222,9 @@ class Consumer:
             )
         delay = self._conf.backoff.delay(self._outages)
         self._outages += 1
-        if wait:
-            with self._subscription.idle() if self._subscription else nullcontext():
-                self._shutdown.wait(delay)
+        if what == BROKER:
+            self._resume_at = time.monotonic() + delay
+        return delay
 
     def _back(self, what: str) -> None:
         if self.progress.away == what:

@@ -33,6 +33,38 @@ class Delivery:
             topic=envelope.topic,
         )
 
+    @classmethod
+    def from_stored(
+        cls,
+        headers: str | None,
+        body: bytes | memoryview | None,
+        content_type: str | None,
+        topic: str | None,
+    ) -> "Delivery":
+        """Return a message as it was kept in the database."""
+        try:
+            found = json.loads(headers or "{}")
+        except ValueError:
+            found = {}
+        return cls(
+            headers=found if isinstance(found, dict) else {},
+            body=bytes(body or b""),
+            content_type=content_type or None,
+            topic=topic or "",
+        )
+
+    def kept_headers(self, envelope: Envelope | None) -> str:
+        """Return what is kept of the headers: of an envelope, what it can be made from again.
+
+        A header of a CloudEvent may come as bytes, or as a number; JSON would not say so.
+        """
+        if envelope is None:
+            return self.headers_as_json()
+        others = {
+            name: value for name, value in self.headers.items() if not wire.is_attribute(name)
+        }
+        return json.dumps(_plain({**others, **wire.to_headers(envelope)}), sort_keys=True)
+
     def headers_as_json(self) -> str:
         """Return the headers as ASCII JSON, whatever a sender put there."""
         return json.dumps(_plain(self.headers), sort_keys=True)
@@ -47,23 +79,20 @@ class Delivery:
 
 @dataclass(slots=True)
 class Result:
-    """What became of a delivery: settled unless some handler failed or had to wait.
+    """What became of a delivery, counted in handler calls; the inbox has it in its care.
 
-    `handled`, `duplicates` and `dead` count handler calls; `failures` says why, by handler.
+    `dead` counts what needs a person, `letters` what of that no handler could use. `failures` says
+    why, by handler, of those that failed, whatever follows from it.
     """
 
     handled: int = 0
     duplicates: int = 0
+    retrying: int = 0
+    waiting: int = 0
+    skipped: int = 0
     dead: int = 0
+    letters: int = 0
     failures: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def settled(self) -> bool:
-        return not self.failures
-
-    @property
-    def reason(self) -> str:
-        return "; ".join(f"{name}: {why}" for name, why in self.failures.items())
 
 
 def _plain(value: object) -> object:

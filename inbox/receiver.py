@@ -1,40 +1,26 @@
 """Receive a batch: deduplicate, handle, settle, in one transaction.
 
-One statement claims the receipts of the whole batch. Each handler runs in a savepoint: if it
-raises, nothing of it remains and its receipt is taken back before the commit.
-
-Constraints that the database checks at the commit would let one handler fail the whole batch.
-They are checked before; if one is violated, the batch starts again and checks after each handler.
-It starts again as well when a handler ends the transaction, past Django: without calling that one.
+One statement claims the receipts of the whole batch, as processed. Each handler runs in a
+savepoint; what fails, or has to wait for others of its key, is kept with its message, in one
+statement more, and handled later by inbox.retries. So all of a batch can be acknowledged.
 """
 
-import logging
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from django.db import DatabaseError, OperationalError, connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.utils import timezone
-
-from inbox import sql
+from inbox import deadletters, outcomes
+from inbox.calls import Calls
+from inbox.deadletters import Unusable
 from inbox.delivery import Delivery, Result
+from inbox.ledger import Claim, Kept, Ledger, storable
 from inbox.models import DeadLetter
+from inbox.order import BEHIND, HANDLE, STALE, Line, LineKey
+from inbox.outcomes import Outcome
 from inbox.registry import Handler, handlers
-from inbox.transactions import kept_open, lost, transaction_lives
-from outbox import codec
-from outbox.context import Context, use_context
+from inbox.states import State
 from outbox.envelope import Envelope
 from outbox.exceptions import UndecodableMessage
 from outbox.failpoints import hit
-from outbox.outages import is_outage
-from outbox.registry import registry as event_types
-
-logger = logging.getLogger("inbox")
-
-Claim = tuple[str, str, str]
-"""message id, handler, source: what a receipt is unique by."""
-
-Row = tuple[Any, ...]
 
 
 class Wanted(NamedTuple):
@@ -44,36 +30,10 @@ class Wanted(NamedTuple):
     handlers: list[Handler]
 
 
-class DeadRow(NamedTuple):
-    delivery: Delivery
-    reason: DeadLetter.Reason
-    error: str
-    group: str
-    envelope: Envelope | None = None
-    handler: str = ""
-
-
-class RolledBack(Exception):
-    """A handler returned, and Django is about to undo what it did: it has not handled."""
-
-
-class DeferredViolation(Exception):
-    """Some handler of the batch violates a constraint that is checked at the commit."""
-
-
-class TransactionEnded(Exception):
-    """A handler ended the transaction of its batch, on a connection that is not lost."""
-
-    def __init__(self, claim: Claim, reason: str) -> None:
-        super().__init__(reason)
-        self.claim = claim
-        self.reason = reason
-
-
 class Batch:
     """The deliveries of one transaction. `group` selects handlers; None means all of them.
 
-    With `ordered`, a message behind one of its key that failed is not handled either.
+    What no handler can use is in `unusable` in the end, and a dead letter unless it is one.
     """
 
     def __init__(
@@ -82,20 +42,17 @@ class Batch:
         *,
         using: str,
         group: str | None = None,
-        ordered: bool = False,
+        keep_letters: bool = True,
     ) -> None:
         self.deliveries = deliveries
-        self._using = using
+        self.unusable: list[Unusable] = []
+        self._keep_letters = keep_letters
+        self.woke = False
+        """Whether messages that were waiting may go on now."""
         self._group = group
-        self._ordered = ordered
-        self._check_each = False
-        self._set_aside: dict[Claim, str] = {}  # calls that end the transaction, and how
-
-    def _start(self) -> None:
-        self.results = [Result() for _ in self.deliveries]
-        self._dead: list[DeadRow] = []
-        self._released: list[Claim] = []
-        self._stopped_keys: dict[str | None, str] = {}
+        self._using = using
+        self._ledger = Ledger(using)
+        self._calls = Calls(using)
 
     def receive(self) -> list[Result]:
         """Process the batch and commit; return what became of each delivery, in order.
@@ -103,31 +60,36 @@ class Batch:
         Raises a database error that is an outage when the database is away; nothing has happened
         then.
         """
-        while True:  # each time with another call set aside, so it ends
-            try:
-                self._receive()
-            except DeferredViolation:
-                self._check_each = True
-            except TransactionEnded as exc:
-                self._set_aside[exc.claim] = exc.reason
-            else:
-                hit("inbox.committed")
-                return self.results
+        self._calls.run(self._receive)
+        hit("inbox.committed")
+        deadletters.tell(self.unusable)
+        for outcome in self._told:
+            outcome.tell()
+        return self.results
 
     def _receive(self) -> None:
-        self._start()
-        # What the caller did in a transaction of his own could not be done again.
-        self._repeatable = not connections[self._using].in_atomic_block
-        with transaction.atomic(using=self._using):
-            wanted = self._decode()
-            hit("inbox.received")
-            claims = self._claim(wanted)
-            for item in wanted:
-                self._handle(item, claims)
-            self._release()
-            self._bury()
-            self._check_deferred()
-            hit("inbox.handled")
+        self.results = [Result() for _ in self.deliveries]
+        self.unusable = []
+        self._told: list[Outcome] = []
+        self._kept: list[Kept] = []
+        wanted = self._decode()
+        hit("inbox.received")
+        keys = {key for item in wanted for found in item.handlers if (key := _line(found, item))}
+        # Before the receipts: whoever waits for one of those holds all its lines already.
+        self._ledger.lock(keys)
+        claims = self._claim(wanted)
+        self._lines = self._ledger.lines(keys) if claims else {}
+        for item in wanted:
+            for found in item.handlers:
+                self._handle(found, item, claims)
+        self._ledger.keep(sorted(self._kept))
+        self._ledger.advance(self._lines.values())
+        ready = {line.key: 0.0 for line in self._lines.values() if line.ready}
+        self._ledger.wake(ready)
+        self.woke = bool(ready)
+        if self._keep_letters:
+            deadletters.bury(self.unusable, self._using)
+        hit("inbox.handled")
 
     def _decode(self) -> list[Wanted]:
         """Return the usable messages and who wants them; the others become dead letters."""
@@ -137,8 +99,9 @@ class Batch:
                 envelope = delivery.decode()
             except UndecodableMessage as exc:
                 reason = DeadLetter.Reason.UNDECODABLE
-                self._dead.append(DeadRow(delivery, reason, str(exc), self._group or ""))
+                self.unusable.append(Unusable(delivery, reason, str(exc), self._group or ""))
                 result.dead += 1
+                result.letters += 1
                 continue
             wanting = handlers.for_type(envelope.type, self._group)
             usable = [found for found in wanting if found.version in (None, envelope.version)]
@@ -148,13 +111,13 @@ class Batch:
             concerned = {found.group for found in wanting} if self._group is None else {self._group}
             for group in sorted(concerned - {found.group for found in usable}):
                 others = [found for found in wanting if found.group == group]
-                self._dead.append(_unwanted(delivery, envelope, group, others))
+                self.unusable.append(deadletters.unwanted(delivery, envelope, group, others))
                 result.dead += 1
+                result.letters += 1
         return wanted
 
-    def _claim(self, wanted: list[Wanted]) -> set[Claim]:
+    def _claim(self, wanted: list[Wanted]) -> dict[Claim, int]:
         """Insert the receipts of the batch; return those that were not there before."""
-        now = self._timestamp()
         rows = {
             (envelope.id, found.name, envelope.source): (
                 found.name,
@@ -162,170 +125,97 @@ class Batch:
                 envelope.id,
                 envelope.type,
                 envelope.correlation_id,
-                now,
             )
             for _, envelope, _, wanting in wanted
             for found in wanting
         }
         # Every process claims in the same order, so that two cannot wait for each other.
-        ordered = [rows[claim] for claim in sorted(rows)]
-        return {
-            (row[0], row[1], row[2]) for row in self._execute(sql.claim, ordered, returning=True)
-        }
+        return self._ledger.claim([rows[claim] for claim in sorted(rows)])
 
-    def _handle(self, item: Wanted, claims: set[Claim]) -> None:
-        _, envelope, result, wanting = item
-        for found in wanting:
-            claim = (envelope.id, found.name, envelope.source)
-            if claim not in claims:
-                result.duplicates += 1
-                continue
-            claims.discard(claim)  # a second copy in this batch is a duplicate
-            blocker = self._stopped_keys.get(envelope.key)
-            if blocker is not None:
-                result.failures[found.name] = f"waits behind {blocker} of its key"
-                self._released.append(claim)
-            elif claim in self._set_aside:
-                result.failures[found.name] = self._set_aside[claim]
-                self._released.append(claim)
-            elif not self._call(found, item):
-                self._released.append(claim)
-        if self._ordered and envelope.key is not None and result.failures:
-            self._stopped_keys.setdefault(envelope.key, envelope.id)
-
-    def _call(self, found: Handler, item: Wanted) -> bool:
-        """Run one handler in a savepoint; return whether its receipt stands."""
-        delivery, envelope, result, _ = item
-        try:
-            event = codec.decode(envelope, event_types.find(envelope.type, envelope.version))
-        except UndecodableMessage as exc:
-            reason = DeadLetter.Reason.INVALID_DATA
-            dead = DeadRow(delivery, reason, str(exc), found.group, envelope, found.name)
-            self._dead.append(dead)
-            result.dead += 1
-            return False
-        connection = connections[self._using]
-        hooks = len(connection.run_on_commit)
-        try:
-            with transaction.atomic(using=self._using), use_context(Context.caused_by(envelope)):
-                with kept_open(connection):
-                    found.function(event, envelope)
-                if transaction.get_rollback(using=self._using):
-                    raise RolledBack(
-                        "the transaction is marked for rollback, by set_rollback(True) or by a "
-                        "database error that was caught without an atomic() around its cause"
-                    )
-                if self._check_each:
-                    connection.check_constraints()
-        except KeyboardInterrupt:
-            raise  # a person's wish, not the handler's
-        except BaseException as exc:
-            alive = transaction_lives(connection)
-            if not alive and (lost(connection, exc) or not self._repeatable):
-                raise OperationalError(
-                    f"the transaction was lost while handler {found.name} ran: {_describe(exc)}"
-                ) from exc
-            logger.exception(
-                "Handler %s failed on %s %s; nothing of it remains, it will be tried again.",
-                found.name,
-                envelope.type,
-                envelope.id,
-            )
-            if not alive:
-                claim = (envelope.id, found.name, envelope.source)
-                raise TransactionEnded(claim, f"ended the transaction: {_describe(exc)}") from exc
-            result.failures[found.name] = _describe(exc)
-            return False
-        _make_robust(connection, hooks)
-        result.handled += 1
-        return True
-
-    def _check_deferred(self) -> None:
-        if self._check_each or not any(result.handled for result in self.results):
+    def _handle(self, found: Handler, item: Wanted, claims: dict[Claim, int]) -> None:
+        envelope, result = item.envelope, item.result
+        # A second copy in this batch is a duplicate.
+        number = claims.pop((envelope.id, found.name, envelope.source), None)
+        if number is None:
+            result.duplicates += 1
             return
+        line = self._lines.get(key) if (key := _line(found, item)) else None
+        outcome, place = self._decide(found, envelope, line)
+        _count(result, outcome)
+        if outcome.state is State.PROCESSED and outcome.reason is None:
+            return
+        self._told.append(outcome)
+        self._kept.append(_kept(number, outcome, item, place))
+
+    def _decide(self, found: Handler, envelope: Envelope, line: Line | None) -> tuple[Outcome, int]:
+        """Call a handler, unless its order says otherwise; return the outcome and the place."""
+        message = outcomes.about(envelope)
+        sequence = None
+        if line is not None and found.sequence is None and line.decide(None, None) is BEHIND:
+            line.ready = line.head_state is State.WAITING  # whose turn it should have been
+            return self._hold(found, message, line, line.next_place(None))
         try:
-            connections[self._using].check_constraints()
-        except DatabaseError as exc:
-            if is_outage(exc):
-                raise
-            raise DeferredViolation from exc
+            event = outcomes.read(found, envelope)
+            if line is not None and found.sequence is not None:
+                sequence = found.sequence_of(event)
+        except UndecodableMessage as exc:
+            outcome = outcomes.unusable(found, message, exc, state=None)
+            return self._stays(outcome, line, line.end() if line is not None else 0)
+        place, decision = 0, HANDLE
+        if line is not None:
+            place, decision = line.next_place(sequence), line.decide(sequence, found.sequence_start)
+        if decision is STALE:
+            return outcomes.stale(found, message, place, state=None), 0
+        if decision is BEHIND or (decision.missing and found.gap_seconds):
+            assert line is not None
+            return self._hold(found, message, line, place, decision.missing)
+        outcome = outcomes.attempt(self._calls, found, event, envelope, state=None, earlier=0)
+        if outcome.state is not State.PROCESSED:
+            return self._stays(outcome, line, place)
+        if line is not None:
+            line.handled(sequence)
+        return outcomes.went_on(outcome, decision.missing), 0
 
-    def _release(self) -> None:
-        self._execute(sql.release, self._released)
+    def _hold(
+        self, found: Handler, message: str, line: Line, place: int, missing: range = range(0)
+    ) -> tuple[Outcome, int]:
+        return self._stays(outcomes.held(found, message, state=None, missing=missing), line, place)
 
-    def _bury(self) -> None:
-        now = self._timestamp()
-        rows = [self._dead_row(row, now) for row in self._dead]
-        # In one order in every process, as with the receipts.
-        self._execute(sql.bury, sorted(rows, key=sql.dead_letter_key))
-        for row in self._dead:
-            logger.error("Dead letter (%s): %s", row.reason, row.error)
-
-    def _dead_row(self, row: DeadRow, now: object) -> Row:
-        delivery, envelope = row.delivery, row.envelope
-        return (
-            row.group,
-            row.handler,
-            row.reason.value,
-            _storable(row.error),
-            envelope.source if envelope else "",
-            envelope.id if envelope else "",
-            envelope.type if envelope else "",
-            _storable(delivery.topic)[:255],
-            _storable(delivery.content_type or "")[:255],
-            delivery.headers_as_json(),
-            delivery.body,
-            delivery.digest(),
-            now,
-        )
-
-    def _timestamp(self) -> object:
-        now = timezone.now()
-        connection = connections[self._using]
-        if connection.vendor == "postgresql":
-            return now
-        return connection.ops.adapt_datetimefield_value(now)
-
-    def _execute(
-        self, statement: Callable[[int], str], rows: Sequence[Row], *, returning: bool = False
-    ) -> list[tuple[Any, ...]]:
-        """Run a statement for all rows at once, in slices where the database limits parameters."""
-        found: list[tuple[Any, ...]] = []
-        if not rows:
-            return found
-        connection = connections[self._using]
-        size = max(1, (connection.features.max_query_params or 10**9) // len(rows[0]))
-        with connection.cursor() as cursor:
-            for start in range(0, len(rows), size):
-                part = rows[start : start + size]
-                cursor.execute(statement(len(part)), [value for row in part for value in row])
-                if returning:
-                    found += cursor.fetchall()
-        return found
+    def _stays(self, outcome: Outcome, line: Line | None, place: int) -> tuple[Outcome, int]:
+        if line is not None:
+            line.put(outcome.state, place)
+        return outcome, place
 
 
-def _unwanted(delivery: Delivery, envelope: Envelope, group: str, others: list[Handler]) -> DeadRow:
-    what = f"{envelope.type} v{envelope.version}"
-    if others:
-        known = ", ".join(f"{found.name} (v{found.version})" for found in others)
-        reason = DeadLetter.Reason.UNKNOWN_VERSION
-        error = f"No handler for {what}; handlers of other versions: {known}."
-    else:
-        reason = DeadLetter.Reason.UNKNOWN_TYPE
-        error = f"No handler of group {group!r} for {what}."
-    return DeadRow(delivery, reason, error, group, envelope)
+def _line(found: Handler, item: Wanted) -> LineKey | None:
+    """Return the line in which a handler has to keep a message, if any."""
+    if not found.ordered or item.envelope.key is None:
+        return None
+    return LineKey(found.name, item.envelope.source, item.envelope.key)
 
 
-def _make_robust(connection: BaseDatabaseWrapper, start: int) -> None:
-    """Let on_commit hooks fail alone: without those of other handlers and the consumer."""
-    hooks: list[Any] = connection.run_on_commit
-    hooks[start:] = [(savepoints, hook, True) for savepoints, hook, _ in hooks[start:]]
+def _count(result: Result, outcome: Outcome) -> None:
+    result.handled += outcome.state is State.PROCESSED
+    result.retrying += outcome.state is State.RETRYING
+    result.waiting += outcome.state is State.WAITING
+    result.skipped += outcome.state is State.SKIPPED
+    result.dead += outcome.state is State.DEAD
+    if outcome.state in (State.RETRYING, State.DEAD):
+        result.failures[outcome.handler.name] = outcome.error or ""
 
 
-def _describe(exc: BaseException) -> str:
-    return f"{type(exc).__name__}: {exc}"
-
-
-def _storable(text: str) -> str:
-    """Return text that a text column takes: no NUL, no lone surrogates."""
-    return text.replace("\x00", "\\x00").encode(errors="backslashreplace").decode()
+def _kept(number: int, outcome: Outcome, item: Wanted, place: int) -> Kept:
+    kept = Kept(
+        number, outcome.state, outcome.attempts, outcome.delay, outcome.reason, outcome.error
+    )
+    if outcome.state in (State.PROCESSED, State.SKIPPED):
+        return kept
+    delivery, envelope = item.delivery, item.envelope
+    return kept._replace(
+        key=envelope.key,
+        place=place,
+        topic=storable(delivery.topic, 255),
+        content_type=envelope.content_type,
+        headers=delivery.kept_headers(envelope),
+        body=delivery.body,
+    )

@@ -1,13 +1,14 @@
 """The handlers of this service: what they want, and which group they belong to."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from inbox.conf import inbox_settings, is_group
+from inbox.verdicts import MAX_DELAY, RetryPolicy
 from outbox.envelope import Envelope
-from outbox.exceptions import ConfigurationError
+from outbox.exceptions import ConfigurationError, UndecodableMessage
 from outbox.registry import registry as event_types
 from outbox.routing import is_pattern, matches
 
@@ -15,6 +16,7 @@ Function = Callable[[Any, Envelope], object]
 F = TypeVar("F", bound=Function)
 
 MAX_HANDLER_NAME = 100
+_INT64 = range(-(2**63), 2**63)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +24,8 @@ class Handler:
     """A function that handles the events selected by `pattern`, once per message.
 
     `name` is part of what makes a receipt unique: a handler that is renamed handles again.
-    `version` is the event version that it understands, or None for all.
+    `version` is the event version that it understands, or None for all. `retry` and
+    `gap_timeout` (seconds) are None for those of INBOX.
     """
 
     name: str
@@ -30,10 +33,44 @@ class Handler:
     function: Function
     version: int | None = None
     declared_group: str = ""
+    retry: RetryPolicy | None = None
+    ordered: bool = False
+    sequence: str | Callable[[Any], object] | None = None
+    sequence_start: int | None = 1
+    gap_timeout: float | None = None
 
     @property
     def group(self) -> str:
         return self.declared_group or inbox_settings().group
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        return self.retry or inbox_settings().retry_policy
+
+    @property
+    def gap_seconds(self) -> float:
+        """How long a message waits for earlier ones of its sequence."""
+        return inbox_settings().GAP_TIMEOUT if self.gap_timeout is None else self.gap_timeout
+
+    def sequence_of(self, event: Any) -> int:
+        """Return the sequence number of an event; raise UndecodableMessage if it has none."""
+        assert self.sequence is not None
+        try:
+            if callable(self.sequence):
+                number = self.sequence(event)
+            elif isinstance(event, Mapping):
+                number = event[self.sequence]
+            else:
+                number = getattr(event, self.sequence)
+        except Exception as exc:
+            raise UndecodableMessage(
+                f"its sequence number cannot be read: {type(exc).__name__}"
+            ) from exc
+        if type(number) is not int or number not in _INT64:
+            raise UndecodableMessage(
+                f"its sequence number is no whole number of 64 bits but {type(number).__name__}"
+            )
+        return number
 
     def wants(self, event_type: str) -> bool:
         """Tell whether this handler is for the events of a type."""
@@ -64,6 +101,7 @@ class HandlerRegistry:
             )
         if new.declared_group and not is_group(new.declared_group):
             raise ConfigurationError(f"Handler {new.name}: malformed group {new.declared_group!r}")
+        _check_order(new)
         taken = self._handlers.get(new.name)
         if taken is not None and _origin(taken.function) != _origin(new.function):
             raise ConfigurationError(
@@ -76,6 +114,10 @@ class HandlerRegistry:
     def remove(self, name: str) -> None:
         """Forget a handler; for tests."""
         self._handlers.pop(name, None)
+
+    def get(self, name: str) -> Handler | None:
+        """Return the handler of a name, or None."""
+        return self._handlers.get(name)
 
     def for_type(self, event_type: str, group: str | None = None) -> list[Handler]:
         """Return the handlers that want a type: of one group, or of all."""
@@ -100,7 +142,16 @@ handlers = HandlerRegistry()
 
 
 def handler(
-    event: type | str, *, name: str | None = None, group: str = "", version: int | None = None
+    event: type | str,
+    *,
+    name: str | None = None,
+    group: str = "",
+    version: int | None = None,
+    retry: RetryPolicy | None = None,
+    ordered: bool = False,
+    sequence: str | Callable[[Any], object] | None = None,
+    sequence_start: int | None = 1,
+    gap_timeout: float | None = None,
 ) -> Callable[[F], F]:
     """Register the decorated function for an event class, an event type or a pattern.
 
@@ -109,12 +160,19 @@ def handler(
 
     The function runs in a transaction together with its receipt: its database effects happen
     once per message. Effects elsewhere (e-mail, HTTP) can repeat. If it raises, nothing of it
-    remains and the message is tried again.
+    remains and the message is tried again, as `retry` or INBOX says; raise inbox.Retry or
+    inbox.Reject to decide yourself.
 
     `name` identifies its receipts, by default `<app>.<function>`; `group` names the queue that
-    it shares with the other handlers of the group. Raises ConfigurationError for a name that is
-    taken, a malformed pattern or a function that is async, UnknownEventType for a class that is
-    no event.
+    it shares with the other handlers of the group.
+
+    `ordered`: later messages of a key wait for one that is not processed. `sequence` names the
+    attribute of the event that numbers the messages of a key, or computes it: they are handled
+    in this order, from `sequence_start` on, by default 1; None takes the first that comes. A
+    missing number is waited for, `gap_timeout` seconds; what comes too late is skipped.
+
+    Raises ConfigurationError for a name that is taken, a malformed pattern, an option that
+    cannot work or a function that is async, UnknownEventType for a class that is no event.
     """
 
     def register(function: F) -> F:
@@ -130,11 +188,30 @@ def handler(
                 function=function,
                 version=accepted,
                 declared_group=group,
+                retry=retry,
+                ordered=ordered or sequence is not None,
+                sequence=sequence,
+                sequence_start=sequence_start,
+                gap_timeout=gap_timeout,
             )
         )
         return function
 
     return register
+
+
+def _check_order(new: Handler) -> None:
+    if new.sequence is not None and not new.ordered:
+        raise ConfigurationError(f"Handler {new.name}: with a sequence it is ordered")
+    if new.sequence is not None and not (callable(new.sequence) or isinstance(new.sequence, str)):
+        raise ConfigurationError(
+            f"Handler {new.name}: sequence is the name of an attribute or a function"
+        )
+    start = new.sequence_start
+    if start is not None and (type(start) is not int or start not in _INT64):
+        raise ConfigurationError(f"Handler {new.name}: sequence_start is a whole number or None")
+    if new.gap_timeout is not None and not 0 <= new.gap_timeout <= MAX_DELAY.total_seconds():
+        raise ConfigurationError(f"Handler {new.name}: gap_timeout is 0 seconds to a year")
 
 
 def _default_name(function: Function) -> str:

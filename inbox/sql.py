@@ -1,8 +1,39 @@
-"""Every statement that the receiver runs itself. Values are parameters, names are fixed here."""
+"""Every statement that the inbox runs itself. Values are parameters, names are fixed here.
 
+`vendor` is that of the database: "postgresql", or "sqlite" for development.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
-RECEIPT_COLUMNS = ("handler", "source", "message_id", "type", "correlation_id", "processed")
+from inbox.states import CLOSED, OPEN, State
+
+CLAIM_COLUMNS = ("handler", "source", "message_id", "type", "correlation_id")
+KEPT_COLUMNS = {
+    "id": "bigint",
+    "state": "text",
+    "attempts": "smallint",
+    "delay": "float8",
+    "reason": "text",
+    "error": "text",
+    "key": "text",
+    "place": "bigint",
+    "topic": "text",
+    "content_type": "text",
+    "headers": "text",
+    "body": "bytea",
+}
+SETTLED_COLUMNS = {
+    "id": "bigint",
+    "state": "text",
+    "attempts": "smallint",
+    "delay": "float8",
+    "reason": "text",
+    "error": "text",
+}
+LINE_COLUMNS = {"handler": "text", "source": "text", "key": "text"}
+WOKEN_COLUMNS = {**LINE_COLUMNS, "delay": "float8"}
+SEQUENCE_COLUMNS = {**LINE_COLUMNS, "last": "bigint"}
 DEAD_LETTER_COLUMNS = (
     "group",
     "handler",
@@ -18,6 +49,22 @@ DEAD_LETTER_COLUMNS = (
     "digest",
     "received",
 )
+STORED_COLUMNS = (
+    "id",
+    "handler",
+    "source",
+    "key",
+    "place",
+    "message_id",
+    "state",
+    "attempts",
+    "next_attempt_at IS NOT NULL",
+    "next_attempt_at IS NOT NULL AND next_attempt_at <= {now}",
+    "topic",
+    "content_type",
+    "headers",
+    "body",
+)
 
 
 _KEY = tuple(DEAD_LETTER_COLUMNS.index(name) for name in ("digest", "group", "handler"))
@@ -28,34 +75,252 @@ def dead_letter_key(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(row[index] for index in _KEY)
 
 
-def _names(columns: tuple[str, ...]) -> str:
+def _names(columns: Sequence[str]) -> str:
     return ", ".join(f'"{name}"' for name in columns)
 
 
-def _rows(columns: tuple[str, ...], count: int) -> str:
-    return ", ".join([f"({', '.join(['%s'] * len(columns))})"] * count)
+def _rows(width: int, count: int) -> str:
+    return ", ".join([f"({', '.join(['%s'] * width)})"] * count)
 
 
-def claim(count: int) -> str:
+def _table(name: str, columns: dict[str, str], count: int, vendor: str) -> str:
+    """Return `count` rows of parameters as a table; PostgreSQL wants to know their types."""
+    if vendor == "postgresql":
+        first = f"({', '.join(f'CAST(%s AS {each})' for each in columns.values())})"
+        rows = ", ".join([first, *([f"({', '.join(['%s'] * len(columns))})"] * (count - 1))])
+    else:
+        rows = _rows(len(columns), count)
+    return f"{name}({_names(list(columns))}) AS (VALUES {rows})"
+
+
+def _in(states: Sequence[State]) -> str:
+    return f"IN ({', '.join(repr(state.value) for state in states)})"
+
+
+def _now(vendor: str) -> str:
+    """The database's clock, as it is now and not as it was when the transaction began."""
+    if vendor == "postgresql":
+        return "clock_timestamp()"
+    return "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
+
+
+def _later(seconds: str, vendor: str) -> str:
+    if vendor == "postgresql":
+        return f"clock_timestamp() + {seconds} * interval '1 second'"
+    return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', printf('%%+f seconds', {seconds}))"
+
+
+def _stored(vendor: str) -> str:
+    return ", ".join(STORED_COLUMNS).format(now=_now(vendor))
+
+
+# --- Receipts ------------------------------------------------------------------------------------
+
+
+def claim(count: int, vendor: str) -> str:
     """Insert receipts, skipping what is there; waits for a concurrent claim of the same."""
+    row = f"({', '.join(['%s'] * len(CLAIM_COLUMNS))}, 'processed', 1, {_now(vendor)})"
     return (
-        f"INSERT INTO django_inbox_receipt ({_names(RECEIPT_COLUMNS)}) "
-        f"VALUES {_rows(RECEIPT_COLUMNS, count)} "
-        "ON CONFLICT DO NOTHING RETURNING message_id, handler, source"
+        f"INSERT INTO django_inbox_receipt ({_names(CLAIM_COLUMNS)}, state, attempts, changed) "
+        f"VALUES {', '.join([row] * count)} "
+        "ON CONFLICT DO NOTHING RETURNING message_id, handler, source, id"
     )
 
 
-def release(count: int) -> str:
-    """Take back the receipts of handlers that failed, in the transaction that claimed them."""
+def keep(count: int, vendor: str) -> str:
+    """Turn receipts that were claimed into those of messages that are not processed."""
     return (
-        "DELETE FROM django_inbox_receipt WHERE (message_id, handler, source) IN "
-        f"(VALUES {_rows(('message_id', 'handler', 'source'), count)})"
+        f"WITH {_table('kept', KEPT_COLUMNS, count, vendor)} "
+        "UPDATE django_inbox_receipt AS receipt SET state = kept.state, "
+        "attempts = kept.attempts, reason = kept.reason, error = kept.error, "
+        '"key" = kept."key", place = kept.place, topic = kept.topic, '
+        "content_type = kept.content_type, headers = kept.headers, body = kept.body, "
+        f"received = receipt.changed, changed = {_now(vendor)}, "
+        f"next_attempt_at = CASE WHEN kept.delay IS NOT NULL THEN {_later('kept.delay', vendor)} "
+        "END FROM kept WHERE receipt.id = kept.id"
     )
+
+
+def settle(count: int, vendor: str) -> str:
+    """Write what became of receipts that were due; of what is over the message is not kept."""
+    over = f"settled.state {_in((State.PROCESSED, State.SKIPPED))}"
+    cleared = ", ".join(
+        f'"{name}" = CASE WHEN {over} THEN NULL ELSE receipt."{name}" END'
+        for name in ("key", "place", "topic", "content_type", "headers", "body")
+    )
+    return (
+        f"WITH {_table('settled', SETTLED_COLUMNS, count, vendor)} "
+        "UPDATE django_inbox_receipt AS receipt SET state = settled.state, "
+        "attempts = settled.attempts, reason = settled.reason, error = settled.error, "
+        f"{cleared}, changed = {_now(vendor)}, next_attempt_at = CASE WHEN settled.delay IS NOT "
+        f"NULL THEN {_later('settled.delay', vendor)} END FROM settled "
+        "WHERE receipt.id = settled.id"
+    )
+
+
+def due(handlers: int, vendor: str) -> str:
+    """Find what is due for some handlers, each by a range of an index, however much is not due.
+
+    Receipts without an order come locked, so that each has one taker; the others are locked by
+    their line. Parameters: the handlers, a limit for each, all this twice.
+    """
+    names = _rows(1, handlers)
+    columns = "receipt.id, receipt.handler, receipt.source, receipt.key, receipt.place"
+    wanted = f"receipt.next_attempt_at <= {_now(vendor)}"
+    table = "django_inbox_receipt AS receipt"
+    if vendor != "postgresql":
+        branch = (
+            f"SELECT * FROM (SELECT {columns} FROM {table} WHERE receipt.handler IN ({names}) "
+            f"AND {wanted} AND receipt.place {{place}} ORDER BY receipt.next_attempt_at LIMIT %s)"
+        )
+        return f"{branch.format(place='= 0')} UNION ALL {branch.format(place='<> 0')}"
+    branch = (
+        f"SELECT * FROM (SELECT one.* FROM (VALUES {names}) AS wanted(handler) CROSS JOIN LATERAL "
+        f"(SELECT {columns} FROM {table} WHERE receipt.handler = wanted.handler AND {wanted} AND "
+        "receipt.place {place} ORDER BY receipt.next_attempt_at LIMIT %s {lock}) AS one) AS {name}"
+    )
+    free = branch.format(place="= 0", lock="FOR UPDATE SKIP LOCKED", name="free")
+    lined = branch.format(place="<> 0", lock="", name="lined")
+    return f"{free} UNION ALL {lined}"
+
+
+def stored(count: int, vendor: str) -> str:
+    """Read receipts with their messages."""
+    return (
+        f"SELECT {_stored(vendor)} FROM django_inbox_receipt "
+        f"WHERE id IN ({', '.join(['%s'] * count)}) ORDER BY id"
+    )
+
+
+def unfinished(handlers: int) -> str:
+    """Tell whether any receipt of these handlers came to be retrying or dead since some time."""
+    return (
+        "SELECT 1 FROM django_inbox_receipt "
+        f"WHERE handler IN ({', '.join(['%s'] * handlers)}) "
+        f"AND state {_in(OPEN)} AND state <> 'waiting' AND changed >= %s LIMIT 1"
+    )
+
+
+def now(vendor: str) -> str:
+    """Read the database's clock."""
+    return f"SELECT {_now(vendor)}"
+
+
+# --- Lines ---------------------------------------------------------------------------------------
+
+
+def lock(count: int) -> str:
+    """Keep other consumers out of lines until the commit, in one order, so that none deadlock."""
+    return f"SELECT pg_advisory_xact_lock(number) FROM (VALUES {_rows(1, count)}) AS line(number)"
+
+
+def try_lock(count: int) -> str:
+    """Lock those lines that no other consumer is in."""
+    return (
+        "SELECT number, pg_try_advisory_xact_lock(number) "
+        f"FROM (VALUES {_rows(1, count)}) AS line(number)"
+    )
+
+
+def lines(count: int, vendor: str) -> str:
+    """Read the ends of lines and their sequences, each by an index, however long a line is."""
+    here = (
+        "FROM django_inbox_receipt AS receipt WHERE receipt.handler = line.handler "
+        'AND receipt.source = line.source AND receipt."key" = line."key" '
+        f"AND receipt.state {_in(OPEN)} "
+        "ORDER BY receipt.place {order}, receipt.id {order} LIMIT 1"
+    )
+    head, tail = here.format(order="ASC"), here.format(order="DESC")
+    return (
+        f"WITH {_table('line', LINE_COLUMNS, count, vendor)} "
+        'SELECT line.handler, line.source, line."key", '
+        f"(SELECT receipt.state {head}), (SELECT receipt.place {head}), "
+        f"(SELECT receipt.place {tail}), (SELECT number.last FROM django_inbox_keysequence AS "
+        "number WHERE number.handler = line.handler AND number.source = line.source AND "
+        'number."key" = line."key") FROM line'
+    )
+
+
+def line(vendor: str) -> str:
+    """Read the first receipts of a line with their messages, in their order."""
+    return (
+        f"SELECT {_stored(vendor)} FROM django_inbox_receipt WHERE handler = %s AND source = %s "
+        f'AND "key" = %s AND state {_in(OPEN)} ORDER BY place, id LIMIT %s'
+    )
+
+
+def wake(count: int, vendor: str) -> str:
+    """Let the heads of lines be due after some seconds, if they wait."""
+    return (
+        f"WITH {_table('line', WOKEN_COLUMNS, count, vendor)}, head(id, delay) AS (SELECT "
+        "(SELECT receipt.id FROM django_inbox_receipt AS receipt "
+        "WHERE receipt.handler = line.handler AND receipt.source = line.source AND "
+        f'receipt."key" = line."key" AND receipt.state {_in(OPEN)} '
+        "ORDER BY receipt.place, receipt.id LIMIT 1), line.delay FROM line) "
+        "UPDATE django_inbox_receipt AS receipt "
+        f"SET next_attempt_at = {_later('head.delay', vendor)} "
+        "FROM head WHERE receipt.id = head.id AND receipt.state = 'waiting'"
+    )
+
+
+def hush() -> str:
+    """Let what waits in a line wait for its head alone, and for no time limit of its own."""
+    return (
+        "UPDATE django_inbox_receipt SET next_attempt_at = NULL "
+        'WHERE handler = %s AND source = %s AND "key" = %s '
+        "AND state = 'waiting' AND next_attempt_at IS NOT NULL AND place >= %s"
+    )
+
+
+def advance(count: int, vendor: str) -> str:
+    """Note how far handlers have come in the sequences of keys; never backwards."""
+    row = f"({', '.join(['%s'] * len(SEQUENCE_COLUMNS))}, {_now(vendor)})"
+    return (
+        f"INSERT INTO django_inbox_keysequence ({_names(list(SEQUENCE_COLUMNS))}, changed) "
+        f"VALUES {', '.join([row] * count)} "
+        'ON CONFLICT (handler, source, "key") DO UPDATE '
+        "SET last = EXCLUDED.last, changed = EXCLUDED.changed "
+        "WHERE django_inbox_keysequence.last < EXCLUDED.last"
+    )
+
+
+# --- Dead letters --------------------------------------------------------------------------------
 
 
 def bury(count: int) -> str:
-    """Keep dead letters; one that came before is kept as it was."""
+    """Keep dead letters; one that came before is kept as it was, and is dead again if it was not.
+
+    What a person has discarded stays so.
+    """
     return (
-        f"INSERT INTO django_inbox_deadletter ({_names(DEAD_LETTER_COLUMNS)}) "
-        f"VALUES {_rows(DEAD_LETTER_COLUMNS, count)} ON CONFLICT DO NOTHING"
+        f"INSERT INTO django_inbox_deadletter ({_names(DEAD_LETTER_COLUMNS)}, state) VALUES "
+        + ", ".join([f"({', '.join(['%s'] * len(DEAD_LETTER_COLUMNS))}, 'dead')"] * count)
+        + ' ON CONFLICT (digest, "group", handler) DO UPDATE SET state = EXCLUDED.state '
+        "WHERE django_inbox_deadletter.state = 'processed'"
     )
+
+
+# --- Retention -----------------------------------------------------------------------------------
+
+
+def old_receipts(vendor: str) -> str:
+    """Find what retention may delete, oldest first, from where the last look ended."""
+    return _old("django_inbox_receipt", "changed", vendor)
+
+
+def old_letters(vendor: str) -> str:
+    """Find dead letters that are over, as with receipts."""
+    return _old("django_inbox_deadletter", "received", vendor)
+
+
+def _old(table: str, stamp: str, vendor: str) -> str:
+    locked = " FOR UPDATE SKIP LOCKED" if vendor == "postgresql" else ""
+    return (
+        f"SELECT id, {stamp} FROM {table} WHERE state {_in(CLOSED)} AND {stamp} >= %s "
+        f"AND {stamp} < %s ORDER BY {stamp} LIMIT %s{locked}"
+    )
+
+
+def delete(table: str, column: str, count: int) -> str:
+    """Delete rows by their numbers, which were locked before."""
+    return f"DELETE FROM {table} WHERE {column} IN ({', '.join(['%s'] * count)})"

@@ -26,11 +26,10 @@ DELIVERY_COUNT = "x-delivery-count"
 
 @dataclass(slots=True)
 class Incoming:
-    """A delivery with what is needed to settle it; `attempt` counts earlier deliveries."""
+    """A delivery, and the tag by which it is settled."""
 
     tag: int
     delivery: Delivery
-    attempt: int
 
 
 class Subscription:
@@ -101,10 +100,6 @@ class Subscription:
         """Acknowledge one message, or it and all before it."""
         self._channel.basic_ack(tag, multiple=multiple)
 
-    def requeue(self, tag: int) -> None:
-        """Give a message back to the queue."""
-        self._channel.basic_reject(tag, requeue=True)
-
     def ready(self) -> int:
         """Return how many messages wait in the queue, apart from those that were delivered."""
         declared = self._channel.queue_declare(queue=self._queue, passive=True)
@@ -144,15 +139,14 @@ class Subscription:
             for name, value in (properties.get("application_headers") or {}).items()
         }
         # The broker's, not the sender's: with it a second delivery would not look like the first.
-        attempt = headers.pop(DELIVERY_COUNT, 0)
+        headers.pop(DELIVERY_COUNT, None)
         delivery = Delivery(
             headers=headers,
             body=raw.body if isinstance(raw.body, bytes) else str(raw.body).encode(),
             content_type=properties.get("content_type"),
             topic=raw.delivery_info.get("routing_key") or "",
         )
-        attempt = max(0, attempt) if isinstance(attempt, int) else 0
-        self.arrived.append(Incoming(raw.delivery_tag, delivery, attempt))
+        self.arrived.append(Incoming(raw.delivery_tag, delivery))
 
     def _on_cancel(self, consumer_tag: str) -> None:
         raise OSError(f"the broker cancelled the consumer; was queue {self._queue!r} deleted?")

@@ -27,8 +27,8 @@ class OutboxSettings:
         before changing it: a key that moves to another lane could overtake itself.
     MAX_DATA_BYTES: the largest encoded event that emit() accepts, in bytes.
     NOTIFY: wake the relay after each commit (PostgreSQL); without it the relay only polls.
-    RETENTION: how long published messages, old checkpoints and receipts are kept, a timedelta or a
-        number of days; None for ever.
+    RETENTION: how long published messages and old checkpoints are kept, a timedelta or a number of
+        days; None for ever.
     REDACT: parts of JSON keys, in any case, whose values the admin does not show.
     """
 

@@ -26,6 +26,8 @@ FAILPOINTS = frozenset(
         "inbox.handled",
         "inbox.committed",
         "inbox.acked",
+        "inbox.retrying",
+        "inbox.retried",
     }
 )
 

@@ -90,6 +90,11 @@ def from_message(
     )
 
 
+def is_attribute(header: object) -> bool:
+    """Tell whether a header stands for a CloudEvents attribute."""
+    return isinstance(header, str) and header.lower().startswith(_READ_PREFIXES)
+
+
 def canonical(value: str | int | bool) -> str:
     """Return an attribute's value in the canonical string form of CloudEvents."""
     if isinstance(value, bool):

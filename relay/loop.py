@@ -24,6 +24,8 @@ from relay.transfer import Transferred, transfer
 logger = logging.getLogger("relay")
 
 FIRST_PAUSE = 0.002
+KEEP_ALIVE_EVERY = 1.0
+"""Seconds, under load; an idle relay calls its broker more often."""
 PAGES_PER_TURN = 16
 """Pages of one lane before the others get their turn."""
 
@@ -67,6 +69,7 @@ class Relay:
         self._page_size = page_size or conf.PAGE_SIZE or broker.page_size
         self._poll_interval = conf.POLL_INTERVAL
         self._shutdown = shutdown
+        self._alive_until = 0.0
         self._schedule = Schedule(log.using)
         self._housekeeping = Housekeeping(log.using, conf.PRUNE_INTERVAL)
         self._doorbell = Doorbell(log.using, shutdown, listen=conf.LISTEN)
@@ -82,7 +85,7 @@ class Relay:
             if moved:
                 pause = FIRST_PAUSE
                 continue
-            self.broker.keep_alive()
+            self._keep_alive()
             own = min(self._schedule.until_due(), self._housekeeping.until_turn())
             rung = self._doorbell.wait(min(pause, self._until_resume(), own))
             pause = FIRST_PAUSE if rung else min(pause * 2, self._poll_interval)
@@ -129,10 +132,20 @@ class Relay:
                 if self._shutdown.requested or self._paused():
                     return moved
                 result = self._transfer(lane, fresh_first=bool(turn % 2))
+                if time.monotonic() >= self._alive_until:
+                    self._keep_alive()
                 moved += result.published + result.parked if result else 0
                 if result is None or not result.more:
                     break
         return moved
+
+    def _keep_alive(self) -> None:
+        """Let the broker do what it has to do now and then, also under load."""
+        self._alive_until = time.monotonic() + KEEP_ALIVE_EVERY
+        try:
+            self.broker.keep_alive()
+        except Error as exc:
+            self._database_away(exc)
 
     def _busy_lanes(self) -> list[int]:
         try:

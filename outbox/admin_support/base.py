@@ -1,6 +1,8 @@
-"""Admin pages to look at, never to change anything: the base of all our ModelAdmins."""
+"""Admin pages to look at, never to edit rows: the base of all our ModelAdmins."""
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import Any, ClassVar
 
 from django.contrib import admin
@@ -41,18 +43,29 @@ class KeysetChangeList(ChangeList):
         # What Django's templates ask for; equal counts keep "n results" out of the search form.
         self.result_count = self.full_result_count = len(self.page.rows)
         self.show_full_result_count = False
-        self.show_admin_actions = bool(self.model_admin.actions)
+        self.show_admin_actions = bool(self.model_admin.get_actions(request))
         self.can_show_all = True
         self.multi_page = False
         self.paginator = self.model_admin.get_paginator(request, self.queryset, self.list_per_page)
 
+    def matching(self) -> QuerySet[Any]:
+        """Return all rows that search and filters select, on whatever page."""
+        found: QuerySet[Any] = self.queryset.filter(*self._unindexed())
+        if self.query:
+            conditions = self.model_admin.search_conditions(self.query)
+            found = found.filter(reduce(or_, conditions, Q()))
+        return found
+
+    def _unindexed(self) -> list[Q]:
+        conditions = (s.unindexed() for s in self.filter_specs if isinstance(s, ChoiceFilter))
+        return [condition for condition in conditions if condition is not None]
+
     def _read(self) -> Page:
-        unindexed = (s.unindexed() for s in self.filter_specs if isinstance(s, ChoiceFilter))
         reader = Reader(
             queryset=self.queryset.defer(*self.model_admin.list_defer),
             size=self.list_per_page,
             alternatives=self.model_admin.search_conditions(self.query) if self.query else (),
-            unindexed=[condition for condition in unindexed if condition is not None],
+            unindexed=self._unindexed(),
         )
         return reader.read(self.place)
 

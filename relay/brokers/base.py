@@ -77,7 +77,11 @@ class Broker(ABC):
         """
 
     def keep_alive(self) -> None:  # noqa: B027 - most brokers have nothing to do
-        """Do what an idle connection needs; called at least every POLL_INTERVAL."""
+        """Do what an idle connection needs; called about once a second, outside of transactions,
+        and when idle every POLL_INTERVAL.
+
+        May raise what the database raises when it is away.
+        """
 
     def close(self) -> None:  # noqa: B027
         """Let go of connections; the next publish() opens new ones."""

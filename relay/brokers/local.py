@@ -1,5 +1,6 @@
 """The embedded default: hand messages to the inbox of the same process and database."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
@@ -11,6 +12,9 @@ from outbox.exceptions import ConfigurationError
 from relay.brokers.base import CONFIRMED, Broker, Outcome, Status
 
 DEFAULT_RECEIVER = "inbox.local.receive"
+DEFAULT_RETRY = "inbox.local.retry_due"
+RETRY_EVERY = 1.0
+"""Seconds from one look at what is due to the next, and the longest that one takes."""
 
 
 class Receive(Protocol):
@@ -23,11 +27,18 @@ class Receive(Protocol):
     def __call__(self, page: Sequence[Envelope], *, using: str) -> Sequence[str | None]: ...
 
 
+class Retry(Protocol):
+    """Handle some of what is due again on the database `using`; return whether more is."""
+
+    def __call__(self, *, using: str) -> bool: ...
+
+
 class LocalBroker(Broker):
     """Runs handlers within the relay's transaction: effects and checkpoint commit together.
 
     Needs no server. Messages without a handler are dropped, as a broker drops what nobody
-    subscribed to. OPTIONS: RECEIVER, the dotted path of a Receive function.
+    subscribed to. What failed is tried again between the pages. OPTIONS: RECEIVER and RETRY, the
+    dotted paths of a Receive and a Retry function.
     """
 
     confirms: ClassVar[bool] = True
@@ -37,26 +48,44 @@ class LocalBroker(Broker):
     # Handlers run while the transaction is open, so pages are smaller than a broker's.
     page_size: ClassVar[int] = 100
 
-    def __init__(self, receive: Receive, *, using: str) -> None:
+    def __init__(self, receive: Receive, retry: Retry | None = None, *, using: str) -> None:
         self._receive = receive
+        self._retry = retry
         self._using = using
+        self._next_retry = 0.0
 
     @classmethod
     def from_settings(cls, url: str, options: Mapping[str, Any], *, using: str) -> Self:
-        unknown = sorted(set(options) - {"RECEIVER"})
+        unknown = sorted(set(options) - {"RECEIVER", "RETRY"})
         if unknown:
-            raise ConfigurationError(f"LocalBroker has no OPTIONS {unknown}; known: RECEIVER")
-        path = options.get("RECEIVER", DEFAULT_RECEIVER)
+            raise ConfigurationError(
+                f"LocalBroker has no OPTIONS {unknown}; known: RECEIVER, RETRY"
+            )
+        # What another receiver has in its care, it retries itself, unless it says otherwise.
+        retry = options.get("RETRY", "" if "RECEIVER" in options else DEFAULT_RETRY)
         try:
-            return cls(import_string(path), using=using)
+            return cls(
+                import_string(options.get("RECEIVER", DEFAULT_RECEIVER)),
+                import_string(retry) if retry else None,
+                using=using,
+            )
         except ImportError as exc:
-            raise ConfigurationError(f"LocalBroker's RECEIVER: {exc}") from exc
+            raise ConfigurationError(f"LocalBroker's RECEIVER or RETRY: {exc}") from exc
 
     def publish(self, page: Sequence[Envelope]) -> list[Outcome]:
         return [
             CONFIRMED if reason is None else Outcome(Status.FAILED, reason)
             for reason in self._receive(page, using=self._using)
         ]
+
+    def keep_alive(self) -> None:
+        started = time.monotonic()
+        if self._retry is None or started < self._next_retry:
+            return
+        self._next_retry = started + RETRY_EVERY  # also if the database is away
+        while self._retry(using=self._using) and time.monotonic() < started + RETRY_EVERY:
+            pass
+        self._next_retry = time.monotonic() + RETRY_EVERY
 
     @property
     def address(self) -> str:

@@ -14,6 +14,7 @@ from tests.inbox.support import (
     Queue,
     block_effects,
     happened,
+    make_due,
     make_queue,
     until,
     waiting_for_lock,
@@ -153,3 +154,29 @@ def test_a_second_consumer_takes_over_from_a_dead_one(
             first.wait()
 
     assert_each_was_handled_once(published)
+
+
+@pytest.mark.parametrize("failpoint", ["inbox.retrying", "inbox.retried"])
+def test_a_consumer_killed_in_a_turn_repeats_nothing_and_loses_nothing(
+    failpoint: str, queue: Queue, environment: dict[str, str], published: list[Envelope]
+) -> None:
+    """SIGKILL before and after the commit of retries: what is due is handled once, by the next."""
+    arguments = ("consume", "--group", queue.name, "--until-empty")
+    code, output = run(*arguments, **environment, TEST_FAIL="all")
+    assert code == 1, output
+    assert Receipt.objects.filter(state="retrying").count() == MESSAGES
+    make_due()
+
+    with Process(*arguments, failpoint=failpoint, **environment) as killed:
+        assert killed.wait() == -signal.SIGKILL, killed.output
+    # The server ends the session of the dead process a moment later.
+    until(lambda: not others())
+    done = Effect.objects.count()
+    assert done == Receipt.objects.filter(state="processed").count()
+    assert (done > 0) is (failpoint == "inbox.retried")
+
+    code, output = run(*arguments, **environment)
+
+    assert code == 0, output
+    assert_each_was_handled_once(published)
+    assert set(Receipt.objects.values_list("state", flat=True)) == {"processed"}

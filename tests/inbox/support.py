@@ -1,23 +1,28 @@
 """What the tests of the inbox share: messages, handlers, a queue of their own, a consumer."""
 
+import itertools
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from amqp.basic_message import Message
 from django.db import connection, connections
+from django.utils import timezone
 from kombu import Connection
 
 from inbox.conf import InboxSettings
 from inbox.consumer import Consumer
 from inbox.delivery import Delivery, Result
+from inbox.models import Receipt
 from inbox.receiver import Batch
 from inbox.registry import Handler, handlers
+from inbox.retries import Retries, Turn
 from inbox.topology import declare, queue_name
 from outbox.envelope import Envelope
 from outbox.shutdown import Shutdown
@@ -29,11 +34,19 @@ HAPPENED = "tests.happened"
 postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
 
 
+_counter = itertools.count(1)
+
+
+def new_id() -> str:
+    """An id that no other message has, greater than those before."""
+    return f"{next(_counter):08x}-{uuid.uuid4()}"
+
+
 def happened(number: int = 1, key: str = "k", **attributes: Any) -> Envelope:
     """A message of the test app's event."""
     return Envelope(
         **{
-            "id": str(uuid.uuid4()),
+            "id": new_id(),
             "source": "/elsewhere",
             "type": HAPPENED,
             "topic": HAPPENED,
@@ -45,11 +58,11 @@ def happened(number: int = 1, key: str = "k", **attributes: Any) -> Envelope:
 
 
 def receive(
-    *messages: Envelope | Delivery, group: str | None = "g", ordered: bool = False
+    *messages: Envelope | Delivery, group: str | None = "g", using: str = "default"
 ) -> list[Result]:
     """Receive messages as one batch."""
     deliveries = [m if isinstance(m, Delivery) else Delivery.of(m) for m in messages]
-    return Batch(deliveries, using="default", group=group, ordered=ordered).receive()
+    return Batch(deliveries, using=using, group=group).receive()
 
 
 def record(event: Any, message: Envelope, name: str = "record") -> None:
@@ -59,6 +72,39 @@ def record(event: Any, message: Envelope, name: str = "record") -> None:
         number=getattr(event, "number", 0),
         message_id=message.id,
         handler=name,
+    )
+
+
+class Mended:
+    """A handler that fails `times` times for each message, and then records it."""
+
+    def __init__(self, times: int = 1, name: str = "record") -> None:
+        self.calls: list[str] = []
+        self._times = times
+        self._name = name
+
+    def __call__(self, event: Any, message: Envelope) -> None:
+        self.calls.append(message.id)
+        if self.calls.count(message.id) <= self._times:
+            raise ValueError("no luck")
+        record(event, message, self._name)
+
+
+def make_due(**about: Any) -> int:
+    """Let the pause of what is retrying, or waits for a time, be over."""
+    found = Receipt.objects.filter(next_attempt_at__isnull=False, **about)
+    return found.update(next_attempt_at=timezone.now() - timedelta(seconds=5))
+
+
+def turn(group: str | None = "g", **limits: Any) -> Turn:
+    """Handle what is due."""
+    return Retries("default", group).turn(**limits)
+
+
+def states(**about: Any) -> list[str]:
+    """The states of receipts, in the order in which their messages were made."""
+    return list(
+        Receipt.objects.filter(**about).order_by("message_id").values_list("state", flat=True)
     )
 
 
@@ -273,8 +319,6 @@ def make_queue(url: str, name: str = "", **settings: Any) -> Queue:
     name = name or f"inbox-{uuid.uuid4().hex}"
     defaults: dict[str, Any] = {
         "EXCHANGE": name,
-        "REDELIVERY_MIN": 0.2,
-        "REDELIVERY_MAX": 0.5,
         "RETRY_MAX": 0.2,
         "SOCKET_TIMEOUT": 5.0,
     }

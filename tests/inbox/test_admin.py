@@ -27,7 +27,12 @@ def viewer(client: Client) -> Client:
 
 
 def receipt(name: str = "billing.invoice", **values: Any) -> Receipt:
-    defaults = {"source": "/shop", "message_id": MESSAGE_ID, "type": "shop.order.placed"}
+    defaults = {
+        "source": "/shop",
+        "message_id": MESSAGE_ID,
+        "type": "shop.order.placed",
+        "attempts": 1,
+    }
     return Receipt.objects.create(handler=name, **(defaults | values))
 
 
@@ -51,12 +56,12 @@ def emitted() -> Message:
 
 
 def test_receipts_are_listed_newest_first(viewer: Client) -> None:
-    """Handler, type, message, source and time."""
+    """Handler, state, type, message, attempts, the next one, error and time."""
     first, second = receipt(), receipt("billing.remind")
     text = shown(page(viewer, list_url(Receipt)))
 
     assert rows(viewer, list_url(Receipt)) == [second, first]
-    assert f"billing.invoice shop.order.placed {MESSAGE_ID} /shop" in text
+    assert f"billing.invoice processed shop.order.placed {MESSAGE_ID} 1 - -" in text
 
 
 @pytest.mark.parametrize("model", [Receipt, DeadLetter])
@@ -121,7 +126,7 @@ def test_dead_letters_are_listed_newest_first(viewer: Client) -> None:
     text = shown(page(viewer, list_url(DeadLetter)))
 
     assert rows(viewer, list_url(DeadLetter)) == [second, first]
-    assert "not a CloudEvent billing - - required attribute id is missing or empty" in text
+    assert "not a CloudEvent dead billing - - required attribute id is missing or empty" in text
     assert "x" * 119 + "…" in text
     assert {"headers", "body"} <= rows(viewer, list_url(DeadLetter))[0].get_deferred_fields()
 
@@ -203,8 +208,22 @@ def test_receipts_of_a_message_need_their_own_permission(client: Client) -> None
     assert "Receipts" not in text
 
 
+def test_the_panel_of_a_message_shows_states(viewer: Client) -> None:
+    """What is not processed says so, with its error, and costs no statement more."""
+    message = emitted()
+    about = {"message_id": str(message.message_id), "source": message.source}
+    receipt(**about)
+    _, before = counted(viewer, detail_url(message))
+    receipt("billing.remind", **about, state="dead", attempts=16, error="ValueError: x")
+    text, after = counted(viewer, detail_url(message))
+
+    assert after == before
+    assert "billing.remind dead 16" in shown(text)
+    assert "ValueError: x" in text
+
+
 def test_nothing_can_be_changed(admin_client: Client, client: Client) -> None:
-    """Replay and requeue are no matter of editing rows; not even a superuser may."""
+    """Retrying and discarding are no matter of editing rows; not even a superuser may."""
     for row in (receipt(), dead_letter()):
         assert admin_client.post(detail_url(row), {"handler": "x"}).status_code == 403
         delete = detail_url(row).replace("change", "delete")

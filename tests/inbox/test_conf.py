@@ -1,11 +1,13 @@
 """Settings of the consumer."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import override_settings
 
 from inbox.conf import InboxSettings, broker_url, inbox_settings
+from inbox.verdicts import RetryPolicy
 from outbox.exceptions import ConfigurationError
 
 pytestmark = pytest.mark.sqlite
@@ -19,8 +21,14 @@ LOCAL = {"BACKEND": "relay.brokers.local.LocalBroker"}
     [
         ({"PREFETCH": 0}, "PREFETCH"),
         ({"PREFETCH": 10_001}, "PREFETCH"),
-        ({"REDELIVERY_MIN": 0}, "REDELIVERY_MIN"),
-        ({"REDELIVERY_MIN": 2, "REDELIVERY_MAX": 1}, "REDELIVERY_MIN <= REDELIVERY_MAX"),
+        ({"RETRY_ATTEMPTS": 0}, "attempts"),
+        ({"RETRY_BASE": 0}, "0 < base"),
+        ({"RETRY_BASE": 2, "RETRY_CAP": 1}, "base <= cap"),
+        ({"GAP_TIMEOUT": -1}, "GAP_TIMEOUT"),
+        ({"RETENTION": 0}, "RETENTION"),
+        ({"RETENTION": timedelta(days=-1)}, "RETENTION"),
+        ({"RETENTION": "30 days"}, "RETENTION"),
+        ({"RETENTION": 10**12}, "RETENTION"),
         ({"RETRY_MAX": 0.05}, "RETRY_MAX"),
         ({"GROUP": "with space"}, "GROUP"),
         ({"GROUP": "amq.reserved"}, "GROUP"),
@@ -71,12 +79,27 @@ def test_the_default_group_comes_from_the_source(source: str, group: str) -> Non
         assert inbox_settings().group == group
 
 
-def test_the_backoffs_follow_the_settings() -> None:
-    """Redelivery grows from its minimum to its maximum, retries up to theirs."""
-    conf = InboxSettings(REDELIVERY_MIN=1, REDELIVERY_MAX=3, RETRY_MAX=0.5)
+def test_the_policies_follow_the_settings() -> None:
+    """That of handlers that have none, and the pauses of an outage."""
+    conf = InboxSettings(RETRY_ATTEMPTS=5, RETRY_BASE=1, RETRY_CAP=3, RETRY_MAX=0.5)
 
-    assert [conf.redelivery.ceiling(attempt) for attempt in range(4)] == [1, 2, 3, 3]
+    assert conf.retry_policy == RetryPolicy(attempts=5, base=1, cap=3)
+    assert [conf.retry_policy.backoff.ceiling(attempt) for attempt in range(4)] == [1, 2, 3, 3]
     assert conf.backoff.ceiling(99) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "window"),
+    [
+        (7, timedelta(days=7)),
+        (0.5, timedelta(hours=12)),
+        (timedelta(1), timedelta(1)),
+        (None, None),
+    ],
+)
+def test_retention_is_a_time_or_a_number_of_days(given: Any, window: timedelta | None) -> None:
+    """None is for ever."""
+    assert InboxSettings(RETENTION=given).retention == window
 
 
 @pytest.mark.parametrize(

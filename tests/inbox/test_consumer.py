@@ -1,12 +1,14 @@
 """Consuming a real queue: batches, acknowledgements, failures and outages."""
 
 import contextlib
+import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from amqp.channel import Channel
@@ -14,24 +16,31 @@ from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connection, connection
 
 from inbox import consumer as consumer_module
 from inbox.consumer import Consumer
+from inbox.ledger import Ledger
 from inbox.models import DeadLetter, Receipt
 from inbox.receiver import Batch
+from inbox.registry import handlers
 from inbox.subscription import Subscription
+from inbox.verdicts import RetryPolicy
 from outbox.envelope import Envelope
 from outbox.exceptions import ConfigurationError
 from relay.brokers.amqp import message as amqp_message
 from tests.inbox.support import (
     Handling,
+    Mended,
     Queue,
     block_effects,
     closing_shutdown,
     effects,
     happened,
     in_thread,
+    make_due,
     make_queue,
     postgresql,
+    receive,
     record,
     records,
+    states,
     until,
     waiting_for_lock,
 )
@@ -90,9 +99,6 @@ class Attempts:
                 raise ValueError("no luck")
         record(event, message)
 
-    def gaps(self) -> list[float]:
-        return [b - a for a, b in zip(self.times, self.times[1:], strict=False)]
-
 
 # --- Batches and acknowledgements -----------------------------------------------------------
 
@@ -107,7 +113,7 @@ def test_messages_are_handled_and_gone(queue: Queue, handling: Handling) -> None
 
     assert effects() == list(range(10))
     progress = consumer.progress
-    assert (progress.received, progress.handled, progress.failed) == (10, 10, 0)
+    assert (progress.received, progress.handled, progress.retrying) == (10, 10, 0)
     assert queue.ready() == 0
 
 
@@ -141,19 +147,20 @@ def test_a_batch_is_acknowledged_with_one_frame(
     assert acks == [(end, True) for end in ends]
 
 
-def test_only_settled_messages_are_acknowledged(
+def test_a_failed_message_is_acknowledged_with_its_batch(
     queue: Queue, handling: Handling, acks: list[tuple[int, bool]]
 ) -> None:
-    """Around a failure each by itself: one frame for all would take the failed one along."""
+    """It is in the database with its receipt, and nothing goes back to the broker."""
     handling(Attempts())
     queue.declare()
     queue.publish(happened(1), happened(-2), happened(3))
 
-    consumer = queue.drain(REDELIVERY_MIN=60, REDELIVERY_MAX=60)
+    consumer = queue.drain()
 
-    assert sorted(acks) == [(1, False), (3, False)]
-    assert consumer.progress.failed == 1
-    until(lambda: queue.ready() == 1)
+    assert max(acks) == (3, True)
+    assert (consumer.progress.handled, consumer.progress.retrying) == (2, 1)
+    assert queue.ready() == 0
+    assert states() == ["processed", "retrying", "processed"]
 
 
 @postgresql
@@ -248,75 +255,133 @@ def test_a_prefix_keeps_two_environments_apart(
 # --- Failed messages ----------------------------------------------------------------------------
 
 
-def test_a_failed_message_comes_again_after_a_pause(queue: Queue, handling: Handling) -> None:
-    """The pause doubles from its minimum to its maximum; once mended, the message is handled."""
+def test_a_failed_message_is_tried_again_until_it_is_handled(
+    queue: Queue, handling: Handling
+) -> None:
+    """By the consumer itself, without another delivery."""
     attempts = Attempts()
-    handling(attempts)
+    handling(attempts, retry=RetryPolicy(attempts=50, base=0.1, cap=0.1))
     queue.declare()
     queue.publish(happened(-1))
 
-    with queue.consuming(REDELIVERY_MIN=0.1, REDELIVERY_MAX=0.4) as consumer:
-        until(lambda: len(attempts.times) >= 5)
+    with queue.consuming() as consumer:
+        until(lambda: len(attempts.times) >= 3)
         attempts.broken = False
         until(lambda: consumer.progress.handled)
 
-    for gap, pause in zip(attempts.gaps(), [0.1, 0.2, 0.4, 0.4], strict=False):
-        assert pause <= gap < pause + 5
     assert effects() == [-1]
-    assert queue.ready() == 0
+    assert consumer.progress.received == 1
+    assert Receipt.objects.get().attempts == len(attempts.times)
 
 
-def test_a_failing_message_is_not_tried_in_a_hot_loop(queue: Queue, handling: Handling) -> None:
-    """In two seconds with a pause of half a second there is room for five attempts."""
+def test_another_consumer_of_the_group_takes_over_what_is_due(
+    queue: Queue, handling: Handling
+) -> None:
+    """A failure belongs to no process: the one that met it may be gone."""
     attempts = Attempts()
     handling(attempts)
     queue.declare()
     queue.publish(happened(-1))
+    queue.drain()
+    attempts.broken = False
+    make_due()
 
-    with queue.consuming(REDELIVERY_MIN=0.5, REDELIVERY_MAX=0.5):
-        until(lambda: attempts.times)
-        time.sleep(2)  # the window in which attempts are counted
-
-    assert 3 <= len(attempts.times) <= 5
-
-
-def test_a_sender_cannot_make_the_loop_hot(queue: Queue, handling: Handling) -> None:
-    """A delivery count that the sender has made up does not shorten the pause."""
-    attempts = Attempts()
-    handling(attempts)
-    with queue.channel() as channel:
-        channel.queue_declare(queue.name, durable=True, auto_delete=False)  # keeps such a header
-    queue.declare()
-    message = amqp_message(happened(-1))
-    message.properties["application_headers"]["x-delivery-count"] = -(10**6)
-    queue.publish_raw((message, "tests.happened"))
-
-    with queue.consuming(REDELIVERY_MIN=0.2, REDELIVERY_MAX=0.2):
-        until(lambda: len(attempts.times) >= 3)
-
-    assert min(attempts.gaps()) >= 0.2
+    assert queue.drain().progress.handled == 1
+    assert effects() == [-1]
 
 
 def test_a_failing_message_does_not_hold_up_others(queue: Queue, handling: Handling) -> None:
     """While it waits for its next attempt, the queue flows."""
-    handling(Attempts())
+    handling(Attempts(), retry=RetryPolicy(base=3600, cap=3600))
     queue.declare()
     queue.publish(happened(-1))
 
-    with queue.consuming(REDELIVERY_MIN=60, REDELIVERY_MAX=60) as consumer:
-        until(lambda: consumer.progress.failed)
+    with queue.consuming() as consumer:
+        until(lambda: consumer.progress.retrying)
         queue.publish(*[happened(number) for number in range(50)])
         until(lambda: consumer.progress.handled == 50)
 
     assert effects() == list(range(50))
-    until(lambda: queue.ready() == 1)  # given back at the end
+
+
+def test_a_backlog_of_retries_does_not_starve_fresh_messages(
+    queue: Queue, handling: Handling
+) -> None:
+    """While hundreds are due, a batch is received between two turns."""
+    handled: list[int] = []
+    handling(lambda event, message: handled.append(event.number), name="seen")
+    old = [happened(number) for number in range(500)]
+    broken = handling(Attempts(), name="broken")
+    for start in range(0, 500, 100):
+        receive(*[replace_number(each) for each in old[start : start + 100]], group=queue.name)
+    handlers.remove("broken")
+    assert broken.function.broken  # type: ignore[attr-defined]
+    handling(lambda event, message: handled.append(event.number), name="broken")
+    handled.clear()
+    make_due()
+    queue.declare()
+    queue.publish(*[happened(1000 + number) for number in range(10)])
+
+    queue.drain()
+
+    assert len(handled) == 500 + 2 * 10
+    last_fresh = max(index for index, number in enumerate(handled) if number >= 1000)
+    assert last_fresh < 350
+
+
+def replace_number(message: Envelope) -> Envelope:
+    """Make a message one that Attempts fails on."""
+    return msgspec.structs.replace(message, data=b'{"key":"k","number":-1}')
+
+
+def test_an_idle_consumer_looks_for_what_is_due_once_a_second(
+    queue: Queue, handling: Handling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not with every batch: under load it is one statement a second more."""
+    handling()
+    queue.declare()
+    looked: list[float] = []
+    original = Ledger.due
+
+    def due(ledger: Ledger, *arguments: Any) -> Any:
+        looked.append(time.monotonic())
+        return original(ledger, *arguments)
+
+    monkeypatch.setattr(Ledger, "due", due)
+    with queue.consuming(PREFETCH=1) as consumer:
+        until(lambda: len(looked) >= 2)
+        queue.publish(*[happened(number) for number in range(100)])
+        until(lambda: consumer.progress.batches >= 100)
+        until(lambda: len(looked) >= 4)
+
+    gaps = [b - a for a, b in itertools.pairwise(looked)]
+    assert min(gaps) >= consumer_module.TURN_EVERY
+
+
+def test_retries_go_on_while_the_broker_is_away(handling: Handling) -> None:
+    """They need the database only."""
+    handling(Mended())
+    queue = make_queue("amqp://guest:guest@127.0.0.1:1//", RETRY_MAX=60)
+    handling.forget()
+    handling.group = queue.name
+    handling(Mended())
+    receive(happened(1), group=queue.name)
+    with closing_shutdown() as shutdown:
+        consumer = queue.consumer(shutdown)
+        with in_thread(consumer.run):
+            until(lambda: consumer.progress.away == "broker")
+            make_due()
+            until(lambda: consumer.progress.handled == 1)
+            shutdown.request()
+
+    assert effects() == [1]
 
 
 # --- Stopping -----------------------------------------------------------------------------------
 
 
 def test_until_empty_says_whether_all_was_handled(queue: Queue, handling: Handling) -> None:
-    """True for an empty queue, False when something failed."""
+    """False if something has come to be retrying or dead in this run, and still is."""
     attempts = Attempts()
     handling(attempts)
     queue.declare()
@@ -324,34 +389,38 @@ def test_until_empty_says_whether_all_was_handled(queue: Queue, handling: Handli
         assert queue.consumer(shutdown).run(until_empty=True) is True
         queue.publish(happened(-1))
         assert queue.consumer(shutdown).run(until_empty=True) is False
+        assert queue.consumer(shutdown).run(until_empty=True) is True  # nothing new
+        make_due()
+        assert queue.consumer(shutdown).run(until_empty=True) is False
+        make_due()
         attempts.broken = False
         assert queue.consumer(shutdown).run(until_empty=True) is True
 
     assert effects() == [-1]
 
 
-def test_until_empty_reads_on_beside_a_failure(queue: Queue, handling: Handling) -> None:
-    """A message on hold does not end the run while others are in the queue."""
-    handling(Attempts())
+def test_until_empty_is_content_with_a_failure_that_heals(queue: Queue, handling: Handling) -> None:
+    """It goes on as long as anything is due."""
+    handling(Mended(), retry=RetryPolicy(base=1e-6, cap=1e-6))
     queue.declare()
-    queue.publish(happened(-1), *[happened(number) for number in range(30)])
+    queue.publish(happened(1))
+    with closing_shutdown() as shutdown:
+        assert queue.consumer(shutdown).run(until_empty=True) is True
 
-    queue.drain(PREFETCH=5, REDELIVERY_MIN=60, REDELIVERY_MAX=60)
-
-    assert effects() == list(range(30))
+    assert effects() == [1]
 
 
-def test_until_empty_ends_when_all_that_may_be_held_is_on_hold(
-    queue: Queue, handling: Handling
-) -> None:
-    """With as many failures as PREFETCH allows nothing more would come."""
-    handling(Attempts())
+@pytest.mark.parametrize("what", ["type", "data"])
+def test_until_empty_tells_of_the_dead(what: str, queue: Queue, handling: Handling) -> None:
+    """Whether a handler could not use a message, or no handler could."""
+    handling(pattern="tests.#", version=1)
     queue.declare()
-    queue.publish(*[happened(-number) for number in range(1, 10)])
-
-    consumer = queue.drain(PREFETCH=3, REDELIVERY_MIN=60, REDELIVERY_MAX=60)
-
-    assert consumer.progress.failed == 3
+    if what == "data":
+        queue.publish(happened(data=b"{"))
+    else:
+        queue.publish(happened(version=2))
+    with closing_shutdown() as shutdown:
+        assert queue.consumer(shutdown).run(until_empty=True) is False
 
 
 @postgresql
@@ -523,14 +592,16 @@ def test_a_connection_closed_by_the_server_is_opened_again(
     handling: Handling,
     told: Callable[[str], list[str]],
 ) -> None:
-    """As when an operator closes it; what was delivered and not settled comes again."""
-    handling(Attempts())
+    """As when an operator closes it; consuming goes on."""
+    handling()
     own_queue.declare()
-    own_queue.publish(happened(-1))
-    with own_queue.consuming(REDELIVERY_MIN=60, REDELIVERY_MAX=60) as consumer:
-        until(lambda: consumer.progress.failed == 1)
+    own_queue.publish(happened(1))
+    with own_queue.consuming() as consumer:
+        until(lambda: consumer.progress.handled == 1)
         rabbit_node.ctl("close_all_connections", "by an operator")
-        until(lambda: consumer.progress.failed == 2)
+        until(lambda: told("The broker is back"))
+        own_queue.publish(happened(2))
+        until(lambda: consumer.progress.handled == 2)
 
     [said] = told("The broker is away")
     assert "by an operator" in said
@@ -683,7 +754,7 @@ def test_a_handler_that_idles_for_too_long_fails_by_itself(
         until(lambda: consumer.progress.handled == 5)
 
     assert sorted(effects()) == list(range(5))
-    assert consumer.progress.failed == 1
+    assert consumer.progress.retrying == 1
     assert len(told("Handler idle failed")) == 1
     assert told("The database is away") == []
 
@@ -734,7 +805,8 @@ def test_a_broken_connection_to_another_database_is_replaced(
         queue.drain()
         terminate(pids[0])
         queue.publish(happened(2))
-        assert queue.drain(REDELIVERY_MIN=60, REDELIVERY_MAX=60).progress.failed == 1
+        assert queue.drain().progress.retrying == 1
+        make_due()
         queue.drain()
     finally:
         second.close()
@@ -784,7 +856,7 @@ def test_an_outage_of_one_does_not_hide_that_of_the_other(
     with closing_shutdown() as shutdown:
         consumer: Consumer = make_queue("amqp://127.0.0.1:1//").consumer(shutdown)
         for what in ("broker", "broker", "database", "database"):
-            consumer._away(what, "gone", wait=False)
+            consumer._away(what, "gone")
         consumer._back("broker")
         assert consumer.progress.away == "database"
         consumer._back("database")

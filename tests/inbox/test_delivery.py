@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inbox.delivery import Delivery, Result
+from inbox.delivery import Delivery
 from inbox.models import DeadLetter, Receipt
 from outbox.exceptions import UndecodableMessage
 from tests.inbox.support import HAPPENED, Handling, effects, happened, receive
@@ -111,15 +111,6 @@ def test_a_message_that_is_no_cloudevent_is_undecodable() -> None:
         raw().decode()
 
 
-def test_a_result_is_settled_without_failures() -> None:
-    """Its reason names each handler."""
-    assert Result().settled
-
-    failed = Result(failures={"a": "E: x", "b": "F: y"})
-    assert not failed.settled
-    assert failed.reason == "a: E: x; b: F: y"
-
-
 # --- Dead letters ---------------------------------------------------------------
 
 
@@ -151,7 +142,7 @@ def test_an_undecodable_message_is_kept(headers: dict[str, Any]) -> None:
 
     [result] = receive(delivery)
 
-    assert (result.dead, result.settled) == (1, True)
+    assert (result.dead, not result.failures) == (1, True)
     dead = DeadLetter.objects.get()
     assert (dead.group, dead.reason) == ("g", DeadLetter.Reason.UNDECODABLE)
     assert bytes(dead.body) == body
@@ -180,7 +171,7 @@ def test_an_unknown_type_is_kept_with_its_identity(handling: Handling) -> None:
 
     [result] = receive(message)
 
-    assert (result.dead, result.settled) == (1, True)
+    assert (result.dead, not result.failures) == (1, True)
     dead = DeadLetter.objects.get()
     assert dead.reason == DeadLetter.Reason.UNKNOWN_TYPE
     assert (dead.message_id, dead.source, dead.type) == (message.id, "/elsewhere", "tests.unknown")
@@ -195,7 +186,7 @@ def test_an_unknown_version_says_which_are_known(handling: Handling) -> None:
 
     [result] = receive(happened(version=9))
 
-    assert result.settled
+    assert not result.failures
     dead = DeadLetter.objects.get()
     assert dead.reason == DeadLetter.Reason.UNKNOWN_VERSION
     assert "v9" in dead.error
@@ -207,36 +198,33 @@ def test_an_unknown_version_says_which_are_known(handling: Handling) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"{", b"{}", b'{"key": 1, "number": 1}', b"\xff", b"[" * 10_000, b"null"]
 )
-def test_data_that_does_not_fit_is_the_handlers_dead_letter(
-    data: bytes, handling: Handling
-) -> None:
-    """Per handler, without a receipt: a mended handler can have it again."""
+def test_data_that_does_not_fit_is_dead_with_its_handler(data: bytes, handling: Handling) -> None:
+    """A dead receipt of that handler, with the message: a mended one can have it again."""
     handling(name="typed")
+    message = happened(data=data)
 
-    [result] = receive(happened(data=data))
+    [result] = receive(message)
 
-    assert (result.dead, result.settled) == (1, True)
-    dead = DeadLetter.objects.get()
-    assert (dead.handler, dead.reason) == ("typed", DeadLetter.Reason.INVALID_DATA)
-    assert bytes(dead.body) == data
-    assert Receipt.objects.count() == 0
+    assert (result.dead, result.letters, list(result.failures)) == (1, 0, ["typed"])
+    dead = Receipt.objects.get()
+    assert (dead.handler, dead.state, dead.reason) == ("typed", "dead", "invalid_data")
+    assert (bytes(dead.body or b""), dead.attempts, dead.next_attempt_at) == (data, 0, None)
+    assert DeadLetter.objects.count() == 0
 
 
 @in_database
-def test_a_typed_event_in_another_content_type_is_a_dead_letter(handling: Handling) -> None:
+def test_a_typed_event_in_another_content_type_is_dead(handling: Handling) -> None:
     """Pickle above all is never looked into."""
     handling()
 
     [result] = receive(happened(content_type="application/x-python-serialize", data=b"cos\n"))
 
     assert result.dead == 1
-    assert "application/x-python-serialize" in DeadLetter.objects.get().error
+    assert "application/x-python-serialize" in (Receipt.objects.get().error or "")
 
 
 @in_database
-def test_an_event_class_that_refuses_is_a_dead_letter(
-    handling: Handling, registered: Registered
-) -> None:
+def test_an_event_class_that_refuses_is_dead(handling: Handling, registered: Registered) -> None:
     """Whatever its own validation raises, the consumer goes on."""
 
     @dataclass
@@ -251,14 +239,14 @@ def test_an_event_class_that_refuses_is_a_dead_letter(
 
     results = receive(happened(type="tests.picky", data=b'{"number":1}'), happened(2))
 
-    assert [result.settled for result in results] == [True, True]
-    assert DeadLetter.objects.get().error.endswith("its class raised KeyError")
+    assert [result.dead for result in results] == [1, 0]
+    assert (Receipt.objects.get(state="dead").error or "").endswith("its class raised KeyError")
     assert effects() == [2]
 
 
 @in_database
 def test_one_handler_may_use_what_another_cannot(handling: Handling) -> None:
-    """A receipt for the one, no dead letter for the group."""
+    """The one is no concern of the other."""
     handling(name="old", version=1, pattern=HAPPENED)
     handling(name="all", pattern="tests.#")
 
@@ -278,7 +266,7 @@ def test_a_dead_letter_that_comes_again_is_kept_once() -> None:
 
     [result] = receive(strange)
 
-    assert result.settled
+    assert not result.failures
     again = DeadLetter.objects.get()
     assert (again.pk, again.received) == (first.pk, first.received)
 

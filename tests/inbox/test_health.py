@@ -2,13 +2,16 @@
 
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.test import override_settings
+from django.utils import timezone
 from kombu import Connection
 
 from inbox import health
-from inbox.models import DeadLetter
+from inbox.models import DeadLetter, Receipt
 from outbox.health import Finding, Level
 
 pytestmark = pytest.mark.django_db
@@ -46,6 +49,51 @@ def test_dead_letters() -> None:
     assert one.level == Level.WARNING
     assert one.figures["count"] == 3
     assert "no handler for its type, a.b" in one.text
+
+
+@pytest.mark.sqlite
+def test_dead_letters_that_are_over_wait_for_nobody() -> None:
+    """Processed after all, or discarded."""
+    for state in ("processed", "discarded"):
+        DeadLetter.objects.create(
+            group="g", reason="undecodable", state=state, headers="{}", body=b"", digest=state
+        )
+
+    assert [each.level for each in found("inbox.dead")] == [Level.OK]
+
+
+def receipt(**values: Any) -> None:
+    number = Receipt.objects.count()
+    Receipt.objects.create(
+        handler="billing.charge", source="/s", message_id=str(number), type="a.b", **values
+    )
+
+
+@pytest.mark.sqlite
+def test_dead_receipts() -> None:
+    """How many, and what the newest is; what is retrying is no matter for a person yet."""
+    receipt(state="retrying")
+    assert [each.level for each in found("inbox.receipts")] == [Level.OK]
+    receipt(state="dead")
+    receipt(state="dead")
+    [one] = found("inbox.receipts")
+
+    assert one.level == Level.WARNING
+    assert one.figures["count"] == 2
+    assert "2, the newest: billing.charge, a.b" in one.text
+
+
+@pytest.mark.sqlite
+def test_what_is_overdue_says_whose_it_is() -> None:
+    """No consumer runs, or its handler is gone: then it says that."""
+    receipt(state="retrying", next_attempt_at=timezone.now() - timedelta(seconds=5))
+    assert [each.level for each in found("inbox.overdue")] == [Level.OK]
+    receipt(state="retrying", next_attempt_at=timezone.now() - timedelta(minutes=5))
+    [one] = found("inbox.overdue")
+
+    assert one.level == Level.WARNING
+    assert one.figures["count"] == 1
+    assert "There is no handler billing.charge any more." in one.text
 
 
 @pytest.mark.sqlite

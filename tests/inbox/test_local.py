@@ -3,10 +3,10 @@
 import pytest
 from django.db import transaction
 
-from inbox.local import receive
+from inbox.local import receive, retry_due
 from inbox.models import DeadLetter, Receipt
 from outbox.envelope import Envelope
-from tests.inbox.support import Handling, effects, happened, record
+from tests.inbox.support import Handling, Mended, effects, happened, make_due, record
 from tests.testapp.events import Happened
 from tests.testapp.handlers import RECORD
 
@@ -30,18 +30,28 @@ def test_handlers_of_all_groups_are_called(handling: Handling) -> None:
     assert effects(RECORD) == [5]
 
 
-def test_the_answers_say_what_is_not_settled_and_why(handling: Handling) -> None:
-    """In the order of the page; behind a failure its key waits."""
+def test_everything_is_settled(handling: Handling) -> None:
+    """A failure is the inbox's to try again, and nothing that the relay would have to stop for."""
     handling(refuse_one, name="r")
     page = [happened(1, "a"), happened(2, "a"), happened(3, "b")]
 
-    first, second, third = receive(page, using="default")
+    assert receive(page, using="default") == [None, None, None]
 
-    assert first == "r: ValueError: no luck"
-    assert second is not None
-    assert f"waits behind {page[0].id}" in second
-    assert third is None
-    assert effects("record") == [3]
+    assert effects("record") == [2, 3]
+    assert Receipt.objects.get(handler="r", message_id=page[0].id).state == "retrying"
+
+
+def test_what_is_due_is_handled_for_all_groups(handling: Handling) -> None:
+    """The relay asks about once a second, since no consumer process does it."""
+    handling(Mended(), name="a", declared_group="one")
+    handling(Mended(), name="b", declared_group="two")
+    receive([happened(7)], using="default")
+    assert effects("record") == []
+    make_due()
+
+    assert retry_due(using="default") is False
+
+    assert effects("record") == [7, 7]
 
 
 def test_effects_are_in_the_callers_transaction(handling: Handling) -> None:
@@ -73,9 +83,9 @@ def test_a_version_that_a_group_does_not_know_is_its_dead_letter(handling: Handl
     assert Receipt.objects.get().handler == "new"
 
 
-def test_data_that_does_not_fit_is_the_handlers_dead_letter() -> None:
-    """The group of the handler is named."""
+def test_data_that_does_not_fit_is_dead_with_its_handler() -> None:
+    """The handler is named."""
     assert receive([happened(data=b"{}")], using="default") == [None]
 
-    dead = DeadLetter.objects.get()
-    assert (dead.group, dead.handler, dead.reason) == ("tests", RECORD, "invalid_data")
+    dead = Receipt.objects.get()
+    assert (dead.handler, dead.state, dead.reason) == (RECORD, "dead", "invalid_data")

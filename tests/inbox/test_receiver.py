@@ -26,13 +26,16 @@ from outbox.models import Message
 from tests.inbox.support import (
     HAPPENED,
     Handling,
+    Mended,
     effects,
     happened,
     in_thread,
+    make_due,
     postgresql,
     receive,
     record,
     records,
+    turn,
     until,
     waiting_for_lock,
 )
@@ -50,7 +53,7 @@ def named(name: str) -> Callable[[Any, Envelope], None]:
 
 
 def receipts() -> set[tuple[str, str]]:
-    return set(Receipt.objects.values_list("handler", "message_id"))
+    return set(Receipt.objects.filter(state="processed").values_list("handler", "message_id"))
 
 
 # --- Once ------------------------------------------------------------------------------------
@@ -64,7 +67,7 @@ def test_a_message_is_handled_and_its_receipt_kept(handling: Handling) -> None:
 
     [result] = receive(message)
 
-    assert (result.handled, result.duplicates, result.settled) == (1, 0, True)
+    assert (result.handled, result.duplicates, not result.failures) == (1, 0, True)
     assert effects() == [7]
     receipt = Receipt.objects.get()
     assert (receipt.handler, receipt.source, receipt.message_id) == (
@@ -84,7 +87,7 @@ def test_a_duplicate_in_a_later_batch_is_suppressed(handling: Handling) -> None:
 
     [result] = receive(message)
 
-    assert (result.handled, result.duplicates, result.settled) == (0, 1, True)
+    assert (result.handled, result.duplicates, not result.failures) == (0, 1, True)
     assert effects() == [1]
 
 
@@ -234,14 +237,15 @@ def fail(event: Happened, message: Envelope) -> None:
 
 @pytest.mark.sqlite
 def test_a_failing_handler_leaves_nothing(handling: Handling) -> None:
-    """Neither its effects nor its receipt remain, and the reason is told."""
+    """No effects remain, the receipt says that it is to be called again, and the reason is told."""
     handling(fail, name="fail")
 
     [result] = receive(happened())
 
-    assert (result.handled, result.settled) == (0, False)
-    assert result.reason == "fail: ValueError: no luck"
+    assert (result.handled, result.retrying) == (0, 1)
+    assert result.failures == {"fail": "ValueError: no luck"}
     assert (effects(), receipts()) == ([], set())
+    assert Receipt.objects.get().state == "retrying"
 
 
 @pytest.mark.sqlite
@@ -257,14 +261,14 @@ def test_the_neighbours_of_a_failure_commit(handling: Handling) -> None:
 
     results = receive(*[happened(number) for number in (1, 2, 3)])
 
-    assert [result.settled for result in results] == [True, False, True]
+    assert [not result.failures for result in results] == [True, False, True]
     assert effects() == [1, 3]
-    assert Receipt.objects.count() == 2
+    assert len(receipts()) == 2
 
 
 @pytest.mark.sqlite
 def test_the_other_handlers_of_a_failed_message_keep_their_receipts(handling: Handling) -> None:
-    """When the message comes again, only the handler that failed is called."""
+    """Only the handler that failed is called again."""
     attempts = []
 
     def fail_once(event: Happened, message: Envelope) -> None:
@@ -279,31 +283,26 @@ def test_the_other_handlers_of_a_failed_message_keep_their_receipts(handling: Ha
     message = happened()
 
     [first] = receive(message)
-    [second] = receive(message)
+    make_due()
+    second = turn()
 
-    assert (first.handled, first.settled) == (2, False)
-    assert (second.handled, second.duplicates, second.settled) == (1, 2, True)
+    assert (first.handled, first.retrying) == (2, 1)
+    assert (second.handled, second.retrying) == (1, 0)
     assert [effects(name) for name in "abc"] == [[1], [1], [1]]
 
 
 @pytest.mark.sqlite
-def test_a_failed_first_copy_does_not_settle_the_second(handling: Handling) -> None:
-    """Two copies in a batch and a failure: the message is handled when it comes again."""
-    attempts: list[int] = []
-
-    def fail_once(event: Happened, message: Envelope) -> None:
-        attempts.append(1)
-        if len(attempts) == 1:
-            raise ValueError
-        record(event, message)
-
-    handling(fail_once)
+def test_a_copy_of_a_failed_message_is_a_duplicate(handling: Handling) -> None:
+    """In the same batch and in a later one: the first is in the inbox's care."""
+    handling(Mended())
     message = happened()
 
-    first, _ = receive(message, message)
-    assert not first.settled
-    receive(message)
+    first, second = receive(message, message)
+    [third] = receive(message)
 
+    assert (first.retrying, second.duplicates, third.duplicates) == (1, 1, 1)
+    make_due()
+    turn()
     assert effects() == [1]
 
 
@@ -413,9 +412,9 @@ def test_a_constraint_checked_at_the_commit_harms_only_its_handler(handling: Han
 
     results = receive(*[happened(number) for number in (1, 2, 3)])
 
-    assert [result.settled for result in results] == [True, False, True]
+    assert [not result.failures for result in results] == [True, False, True]
     assert [result.handled for result in results] == [1, 0, 1]
-    assert "IntegrityError" in results[1].reason
+    assert any("IntegrityError" in why for why in results[1].failures.values())
     assert sorted(effects()) == [1, 3]
 
 
@@ -547,7 +546,7 @@ def test_an_empty_attribute_does_not_stop_what_a_handler_emits(
 
     [result] = receive(replace(message, headers={**message.headers, f"ce-{attribute}": ""}))
 
-    assert result.settled
+    assert not result.failures
     assert Message.objects.get().causation_id
 
 
@@ -614,7 +613,7 @@ def test_a_hook_that_fails_harms_only_itself(
 
     results = receive(happened(1), happened(2))
 
-    assert all(result.settled for result in results)
+    assert all(not result.failures for result in results)
     assert ran == [2]
     assert "in a hook" in caplog.text
 
@@ -675,67 +674,6 @@ def test_the_envelope_is_handed_over_as_it_came(handling: Handling) -> None:
     assert got == [message]
 
 
-# --- Order ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.sqlite
-def test_ordered_a_failure_holds_its_key(handling: Handling) -> None:
-    """Later messages of the key wait, say for whom, and leave no receipt; other keys pass."""
-
-    def refuse_one(event: Happened, message: Envelope) -> None:
-        if event.key == "a" and event.number == 1:
-            raise ValueError
-        record(event, message)
-
-    handling(refuse_one)
-    keyless = Delivery.of(happened(4))
-    headers = {name: v for name, v in keyless.headers.items() if name != "ce-partitionkey"}
-    batch = [happened(1, "a"), happened(2, "b"), happened(3, "a")]
-
-    results = receive(*batch, replace(keyless, headers=headers), ordered=True)
-
-    assert [result.settled for result in results] == [False, True, False, True]
-    assert results[2].reason == f"record: waits behind {batch[0].id} of its key"
-    assert effects() == [2, 4]
-    assert Receipt.objects.count() == 2
-
-
-@pytest.mark.sqlite
-def test_ordered_a_key_goes_on_in_order(handling: Handling) -> None:
-    """Once the failure is mended, the key's messages are handled in their order."""
-    broken = [True]
-
-    def refuse_one(event: Happened, message: Envelope) -> None:
-        if broken and event.number == 1:
-            raise ValueError
-        record(event, message)
-
-    handling(refuse_one)
-    batch = [happened(number) for number in (1, 2, 3)]
-    receive(*batch, ordered=True)
-    broken.clear()
-
-    receive(*batch, ordered=True)
-
-    assert effects() == [1, 2, 3]
-
-
-@pytest.mark.sqlite
-def test_unordered_a_failure_holds_nothing(handling: Handling) -> None:
-    """A consumer of a queue handles later messages of the key all the same."""
-
-    def refuse_one(event: Happened, message: Envelope) -> None:
-        if event.number == 1:
-            raise ValueError
-        record(event, message)
-
-    handling(refuse_one)
-
-    receive(happened(1), happened(2))
-
-    assert effects() == [2]
-
-
 # --- Cost --------------------------------------------------------------------------------------
 
 CLAIM, CHECK = 1, 2
@@ -785,7 +723,7 @@ def test_a_batch_of_dead_letters_costs_one_statement(count: int) -> None:
 @postgresql
 @pytest.mark.parametrize("count", [1, 10, 100])
 def test_a_batch_of_failures_costs_two_statements(count: int, handling: Handling) -> None:
-    """The claim, and one DELETE that takes all of it back."""
+    """The claim, and one UPDATE that keeps all of it for another attempt."""
 
     def refuse(event: object, message: Envelope) -> None:
         raise ValueError

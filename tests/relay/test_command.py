@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.test import override_settings
 
 import outbox
+from inbox.models import Receipt
 from relay.models import Checkpoint
 from tests.processes import ROOT, run, running
 from tests.testapp.events import Happened
@@ -111,15 +112,17 @@ def test_until_empty_exits_1_if_the_broker_is_away(database_url: str) -> None:
     assert "s3cret" not in output
 
 
-def test_a_failing_handler_is_told_loudly(local: dict[str, str]) -> None:
-    """Local broker, handler raises: exit 1, with the message and the error in the output."""
+def test_a_failing_handler_does_not_stop_the_relay(local: dict[str, str]) -> None:
+    """Local broker, handler raises: the inbox keeps the message, and the output says so."""
     with transaction.atomic():
         envelope = outbox.emit(Happened("a", -1))
     code, output = run("relay", "--until-empty", TEST_FAIL="-1", **local)
 
-    assert code == 1
+    assert code == 0
     assert envelope.id in output
-    assert "parked 1 messages" in output
+    assert "Attempt 1 of 16" in output
+    assert published() == 1
+    assert Receipt.objects.get(message_id=envelope.id).state == "retrying"
 
 
 def test_without_migrations_it_says_what_to_do() -> None:

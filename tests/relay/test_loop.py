@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from django.db import ProgrammingError, connection, connections, transaction
+from django.db import OperationalError, ProgrammingError, connection, connections, transaction
 from django.test import override_settings
 
 import outbox
@@ -342,3 +342,36 @@ def listening(relay: Relay) -> int:
 
     wait_until(pids)
     return pids()[0]
+
+
+def test_the_broker_is_called_upon_under_load(
+    make: MakeRelay, broker: RecordingBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two pages, when its time has come: a busy relay does not starve it."""
+    monkeypatch.setattr("relay.loop.KEEP_ALIVE_EVERY", 0.0)
+    called: list[int] = []
+    monkeypatch.setattr(broker, "keep_alive", lambda: called.append(len(broker.published)))
+    with transaction.atomic():
+        for number in range(4):
+            outbox.emit(Counted("k", number))
+    relay = make(PAGE_SIZE=1)
+
+    relay.sweep()
+
+    assert called[:4] == [1, 2, 3, 4]
+
+
+def test_what_the_broker_meets_there_is_an_outage(
+    make: MakeRelay, broker: RecordingBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The local broker has the database to itself then; the relay does not end by it."""
+
+    def away() -> None:
+        raise OperationalError("terminating connection")
+
+    monkeypatch.setattr(broker, "keep_alive", away)
+    relay = make()
+
+    relay._keep_alive()
+
+    assert relay.progress.database.reason == "terminating connection"

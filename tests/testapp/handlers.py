@@ -1,4 +1,4 @@
-"""What the test app does about its event; TEST_FAIL names a number that it fails on."""
+"""What the test app does about its event; TEST_FAIL names a number that it fails on, or "all"."""
 
 import os
 
@@ -14,6 +14,6 @@ RECORD = "tests.record"
 
 @handler(Happened, name=RECORD, group=getattr(settings, "TEST_GROUP", "tests"))
 def record(event: Happened, message: Envelope) -> None:
-    if str(event.number) == os.environ.get("TEST_FAIL"):
+    if os.environ.get("TEST_FAIL") in ("all", str(event.number)):
         raise RuntimeError("failed as the test asked")
     Effect.objects.create(key=event.key, number=event.number, message_id=message.id, handler=RECORD)

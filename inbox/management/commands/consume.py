@@ -17,9 +17,9 @@ from outbox.terminal import Reporter, rate
 
 class Command(BaseCommand):
     help = (
-        "Handle the messages of a group's queue, each once per handler, until stopped. Declares "
-        "the queue and its bindings. SIGTERM finishes the batch and exits 0; a second signal "
-        "exits at once."
+        "Handle the messages of a group's queue, each once per handler, until stopped, and those "
+        "that are due for another attempt. Declares the queue and its bindings. SIGTERM finishes "
+        "the batch and exits 0; a second signal exits at once."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,9 @@ class Command(BaseCommand):
             "--database", metavar="ALIAS", help="where receipts are, by default as the routers say"
         )
         parser.add_argument(
-            "--until-empty", action="store_true", help="exit when the queue is empty"
+            "--until-empty",
+            action="store_true",
+            help="exit when the queue is empty and nothing is due; 1 if anything failed",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -45,7 +47,10 @@ class Command(BaseCommand):
                 "Has it been migrated? Run: manage.py migrate"
             ) from exc
         if not clean:
-            raise CommandError("Not everything could be handled; see the messages above.")
+            raise CommandError(
+                "Not everything could be handled; see the messages above, and the receipts in the "
+                "admin."
+            )
 
     def _consume(self, shutdown: Shutdown, options: dict[str, Any]) -> bool:
         group = _group(options["group"])
@@ -71,8 +76,10 @@ def figures(consumer: Consumer) -> dict[str, Any]:
         "received": progress.received,
         "handled": progress.handled,
         "duplicates": progress.duplicates,
+        "retrying": progress.retrying,
+        "waiting": progress.waiting,
+        "skipped": progress.skipped,
         "dead": progress.dead,
-        "failed": progress.failed,
         "per_second": rate(progress.received, progress.started),
     }
     if progress.away:

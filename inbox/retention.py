@@ -1,0 +1,105 @@
+"""Forget what is over: receipts and dead letters that no late copy of a message can need."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connections, router, transaction
+from django.db.models import Model
+
+from inbox import sql
+from inbox.conf import inbox_settings
+from inbox.ledger import Ledger
+from inbox.models import DeadLetter, Receipt
+from outbox.clock import database_now
+from outbox.retention import BATCH, cutoff, register_pruner
+
+BEGINNING: Any = "0001-01-01"
+
+
+class Closed:
+    """Deletes, or only counts, rows that have been over for long; see outbox.retention.Prune.
+
+    Those that are processed, skipped or discarded, and no others, whatever their age. Never what
+    is younger than INBOX["RETENTION"], since a copy that comes later than its receipt is deleted
+    is handled again.
+    """
+
+    def __init__(self, model: type[Receipt | DeadLetter], *, delete: bool) -> None:
+        self._model = model
+        self._delete = delete
+        self._run: tuple[str, datetime] | None = None
+        self._reached: Any = BEGINNING
+
+    def __call__(self, using: str, *, before: datetime, limit: int) -> int:
+        window = inbox_settings().retention
+        if window is None:
+            return 0
+        return self.take(using, min(before, cutoff(using, window)), limit, run=before)
+
+    def take(self, using: str, before: datetime, limit: int, *, run: datetime) -> int:
+        """Delete rows that are over since before `before`; calls of a run go on from the last."""
+        if (using, run) != self._run:
+            self._run, self._reached = (using, run), BEGINNING
+        ledger = Ledger(using)
+        old = sql.old_receipts if self._model is Receipt else sql.old_letters
+        values = [self._reached, _stored(before, using), limit]
+        rows = ledger.run(old(ledger.vendor), values)
+        if rows and self._delete:
+            numbers = [row[0] for row in rows]
+            originals = sql.delete("django_inbox_original", _reference(self._model), len(rows))
+            ledger.run(originals, numbers, reads=False)
+            ledger.run(
+                sql.delete(self._model._meta.db_table, "id", len(rows)), numbers, reads=False
+            )
+            # Not from the start each time: what is deleted stays in the index until a vacuum.
+            self._reached = rows[-1][1]
+        return len(rows)
+
+
+def prune(using: str, older_than: timedelta | None = None, limit: int = 100_000) -> int:
+    """Delete what has been over for longer than INBOX["RETENTION"]; return how many rows.
+
+    Oldest first, in small transactions beside live traffic, at most `limit` rows. `older_than`
+    takes the place of the setting, and may be shorter. The relay's housekeeping and outbox_prune
+    do the same without being asked.
+    """
+    window = inbox_settings().retention if older_than is None else older_than
+    if window is None:
+        return 0
+    before, deleted = database_now(using) - window, 0
+    for model in (Receipt, DeadLetter):
+        closed = Closed(model, delete=True)
+        while deleted < limit:
+            step = min(BATCH, limit - deleted)
+            with transaction.atomic(using=using):
+                found = closed.take(using, before, step, run=before)
+            deleted += found
+            if found < step:
+                break
+    return deleted
+
+
+def register() -> None:
+    """Let outbox_prune and the relay's housekeeping reach what the inbox owns."""
+    for name, model in (("receipts", Receipt), ("dead letters", DeadLetter)):
+        register_pruner(
+            name,
+            Closed(model, delete=True),
+            count=Closed(model, delete=False),
+            database=_database_of(model),
+        )
+
+
+def _database_of(model: type[Model]) -> Any:
+    return lambda: router.db_for_write(model)
+
+
+def _reference(model: type[Model]) -> str:
+    return "receipt_id" if model is Receipt else "dead_letter_id"
+
+
+def _stored(moment: datetime, using: str) -> Any:
+    connection = connections[using]
+    if connection.vendor == "postgresql":
+        return moment
+    return connection.ops.adapt_datetimefield_value(moment)

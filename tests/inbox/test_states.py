@@ -1,0 +1,72 @@
+"""The table of states: complete, reachable, and what code, admin and documentation go by."""
+
+from pathlib import Path
+
+import pytest
+
+from inbox.admin import BADGES
+from inbox.states import (
+    CLOSED,
+    LETTER_TRANSITIONS,
+    OPEN,
+    TRANSITIONS,
+    Event,
+    InvalidTransition,
+    State,
+    after,
+    diagram,
+    states_before,
+)
+
+pytestmark = pytest.mark.sqlite
+
+FAILURES = Path(__file__).resolve().parents[2] / "docs/how-to/failures.md"
+
+
+def test_open_and_closed_are_all_states() -> None:
+    """Each is one or the other."""
+    assert set(OPEN) | set(CLOSED) == set(State)
+    assert not set(OPEN) & set(CLOSED)
+
+
+def test_nothing_leads_out_of_what_is_over() -> None:
+    """Retention may delete it."""
+    assert {state for state, _ in [*TRANSITIONS, *LETTER_TRANSITIONS]} & set(CLOSED) == set()
+
+
+def test_every_state_is_reached_and_every_open_one_left() -> None:
+    """By a message that comes in, whatever happens to it; nothing is stuck for ever."""
+    reached: set[State | None] = {None}
+    for _ in State:
+        reached |= {target for (state, _), target in TRANSITIONS.items() if state in reached}
+    ways_out = {state for (state, _), target in TRANSITIONS.items() if target in CLOSED}
+
+    assert reached == {None, *State}
+    assert set(OPEN) <= ways_out
+
+
+def test_what_cannot_happen_is_an_error() -> None:
+    """A processed receipt is never retried."""
+    assert after(State.DEAD, Event.RETRY) is State.RETRYING
+    with pytest.raises(InvalidTransition, match="retry cannot happen to what is processed"):
+        after(State.PROCESSED, Event.RETRY)
+
+
+def test_what_a_person_can_do_is_read_from_the_table() -> None:
+    """The admin and the command go by it."""
+    assert set(states_before(Event.RETRY)) == {State.RETRYING, State.DEAD}
+    assert set(states_before(Event.DISCARD)) == set(OPEN)
+
+
+def test_every_state_has_a_badge() -> None:
+    """In the admin."""
+    assert set(BADGES) == set(State)
+
+
+def test_the_documentation_shows_the_table() -> None:
+    """The diagram in it is made from the table, and each state has its section."""
+    text = FAILURES.read_text()
+
+    assert f"```mermaid\n{diagram()}\n```" in text
+    for state in State:
+        assert f"| **{state.value}** |" in text
