@@ -19,6 +19,7 @@ if os.environ.get("FAULTS_CLOCK"):
 
 from project import settings as base
 from project.settings import *  # noqa: F403
+from relay.conf import RelaySettings
 
 INSTALLED_APPS = [
     *(app for app in base.INSTALLED_APPS if not app.startswith("project.")),
@@ -29,6 +30,8 @@ FAULTS_GROUP = os.environ.get("FAULTS_GROUP", "faults")
 _exchange = os.environ.get("FAULTS_EXCHANGE", "faults")
 _patience = {"HEARTBEAT": 6, "CONNECT_TIMEOUT": 2.0, "SOCKET_TIMEOUT": 4.0}
 
+_parking = {"PARK_MIN": 0.2, "PARK_MAX": 1.0, "PARK_ATTEMPTS": 10_000}
+
 OUTBOX = {"SOURCE": "/faults"}
 RELAYS = {
     "default": {
@@ -38,6 +41,8 @@ RELAYS = {
         "PAGE_SIZE": 50,
         "POLL_INTERVAL": 0.5,
         "RETRY_MAX": 1.0,
+        # Where the relay can park messages.
+        **{name: value for name, value in _parking.items() if hasattr(RelaySettings, name)},
     },
 }
 INBOX = {

@@ -49,7 +49,7 @@ def test_a_missing_effect_of_a_hop_is_lost():
 
 def test_an_event_that_was_never_published_is_lost():
     """An effect without a message does not make up for the message."""
-    assert kinds(replace(CLEAN, published=CLEAN.published[:6] + [HOP])) == ["lost"]
+    assert kinds(replace(CLEAN, published=[*CLEAN.published[:6], HOP])) == ["lost"]
 
 
 def test_a_second_effect_is_seen():

@@ -46,7 +46,7 @@ class Writer(threading.Thread):
         self._rate = rate
         self._gate = gate
         self._idle = threading.Event()
-        self._random = random.Random()  # noqa: S311
+        self._random = random.Random()
 
     def run(self) -> None:
         due = time.monotonic()
