@@ -159,9 +159,8 @@ FAULTS = (
         name="queue-full",
         title="queue full (reject-publish), later emptied",
         strike=brokers.fill_queue,
-        drained_within=30.0,
+        drained_within=45.0,
         slow=True,
-        needs="parking",
     ),
     Fault(
         name="type-unbound",

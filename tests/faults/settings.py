@@ -28,7 +28,7 @@ INSTALLED_APPS = [
 FAULTS_GROUP = os.environ.get("FAULTS_GROUP", "faults")
 
 _exchange = os.environ.get("FAULTS_EXCHANGE", "faults")
-_patience = {"HEARTBEAT": 6, "CONNECT_TIMEOUT": 2.0, "SOCKET_TIMEOUT": 4.0}
+_patience = {"HEARTBEAT": 3, "CONNECT_TIMEOUT": 2.0, "SOCKET_TIMEOUT": 4.0}
 
 _parking = {"PARK_MIN": 0.2, "PARK_MAX": 1.0, "PARK_ATTEMPTS": 10_000}
 
