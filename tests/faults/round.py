@@ -48,6 +48,8 @@ def run_round(world: World, fault: Fault, *, count_suppressed: bool = False) -> 
         fault.strike(world)
     except PromiseBroken as exc:
         problems.append(str(exc))
+    finally:
+        world.mend()
     over = time.monotonic()
     mark = world.committed()
     world.await_(lambda: world.committed() > mark + 10, "the writers go on after the fault")

@@ -25,6 +25,7 @@ INSTALLED_APPS = [
     *(app for app in base.INSTALLED_APPS if not app.startswith("project.")),
     "tests.faults.service",
 ]
+DEBUG = False  # with it Django keeps the last statements, and memory is to be flat
 FAULTS_GROUP = os.environ.get("FAULTS_GROUP", "faults")
 
 _exchange = os.environ.get("FAULTS_EXCHANGE", "faults")

@@ -97,6 +97,8 @@ def soak(world: World, minutes: float, *, seed: int) -> Soaked:
             # Between faults there is no waiting for calm, so one may find nothing to break.
             print(f"          left no trace: {str(exc).splitlines()[0]}", flush=True)
             struck[f"{fault.name} (no trace)"] += 1
+        finally:
+            world.mend()
     world.pause()
     over = time.monotonic()
     try:

@@ -1,6 +1,8 @@
 """A running service under fire: its processes, the proxies before its servers, its history."""
 
 import contextlib
+import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -8,7 +10,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import psycopg
+from amqp.exceptions import AMQPError
 from kombu import Connection
+from kombu.exceptions import KombuError
 
 from project.demo.queues import look
 from project.demo.waiting import ticks, wait_until
@@ -61,7 +65,9 @@ class World:
         self._counts = Counts(committed=0, in_doubt=0)
         self._logs = Path(tempfile.mkdtemp(prefix="faults-logs-"))
         self._started = 0
+        self._proxies: list[Proxy] = []
         self._undo = contextlib.ExitStack()
+        self._undo.callback(shutil.rmtree, self._logs, ignore_errors=True)
 
     # --- Life ---------------------------------------------------------------------------------
 
@@ -103,6 +109,7 @@ class World:
     def _proxy(self, target: Any) -> Proxy:
         proxy = Proxy(target)
         self._undo.callback(proxy.close)
+        self._proxies.append(proxy)
         return proxy
 
     def _end_processes(self) -> None:
@@ -112,6 +119,7 @@ class World:
             service.kill()
 
     def _clear_broker(self) -> None:
+        self.node.resume()
         self.node.start()
         self.recorder.close()
         with Connection(self.node.url) as link:
@@ -169,6 +177,15 @@ class World:
             again()
         if dead:
             raise PromiseBroken("\n".join(map(_obituary, dead)))
+
+    def mend(self) -> None:
+        """Undo what a strike may have left behind when it was interrupted."""
+        for proxy in self._proxies:
+            proxy.flow()
+        for service in self.services:
+            service.send(signal.SIGCONT)
+        self.node.resume()
+        self.node.start()
 
     def change_consumers(self) -> None:
         """Replace the consumers, which tell their last figures as they end."""
@@ -260,7 +277,7 @@ class World:
             self.check_alive()
             try:
                 return bool(condition())
-            except (psycopg.OperationalError, OSError):
+            except (psycopg.OperationalError, KombuError, AMQPError, OSError):
                 return False  # a server that is just coming back
 
         if not wait_until(come_true, seconds):
