@@ -2,6 +2,7 @@
 
 import argparse
 import random
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,9 @@ NAMES = [fault.name for fault in FAULTS]
 def main(arguments: Sequence[str]) -> int:
     """Run what is asked for, print its table, and return 1 if a promise was broken."""
     options = parse(arguments)
+    # As with Ctrl-C: what was started is stopped and removed.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(1))
     command = ["make faults", *([f"ARGS='{' '.join(arguments)}'"] if arguments else [])]
     with Ground() as ground:
         made_with = table.circumstances(ground.versions(), command)

@@ -95,7 +95,7 @@ class World:
         self._undo.callback(self._end_processes)
         for _ in range(consumers):
             self.start_consumer()
-        threads, rate = 2, self._writers_wanted[1] / self._writers_wanted[0]
+        threads, rate = 4, self._writers_wanted[1] / self._writers_wanted[0]
         for number in range(self._writers_wanted[0]):
             url = self.cluster.url(self.database, f"writers-{number}")
             log = self._logs / f"writers-{number}.log"

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import django
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
 
-SAVEPOINT, ROLLED_BACK, SLOW = 0.05, 0.07, 0.01
+SAVEPOINT, ROLLED_BACK, SLOW = 0.05, 0.07, 0.005
 """Which part of the transactions undoes a savepoint, is rolled back itself, stays open for long."""
 SLOW_SECONDS = (0.2, 0.8)
 PER_TRANSACTION = 3

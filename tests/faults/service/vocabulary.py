@@ -12,7 +12,7 @@ HOP_EVERY = 5
 RARE_EVERY = 4
 """Every so many versions of a rare key the event is of the rare type."""
 
-KEYS = tuple(f"key-{number}" for number in range(24))
+KEYS = tuple(f"key-{number}" for number in range(96))
 RARE_KEYS = tuple(f"rare-{number}" for number in range(4))
 """Keys with events of both types: what holds the rare type up may hold these keys, no others."""
 
