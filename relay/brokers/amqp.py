@@ -26,9 +26,6 @@ logger = logging.getLogger("relay")
 
 PERSISTENT = 2
 
-RENEW_SECONDS = 15.0
-"""Age from which a channel is replaced when the broker refuses something on it."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AMQPOptions:
@@ -236,6 +233,10 @@ class AMQPBroker(Broker):
                 )
             ]
         return []
+
+
+RENEW_SECONDS = 15.0
+"""Age from which a channel is replaced when the broker refuses something on it."""
 
 
 class ConfirmTimeout(OSError):

@@ -32,6 +32,11 @@ class Recorder:
             channel.queue_declare(self.queue, durable=True, auto_delete=False, arguments=arguments)
         self.attach()
 
+    @property
+    def repeated(self) -> int:
+        """How many of the recorded messages were there already."""
+        return len(self.published) - len(set(self.published))
+
     def attach(self) -> None:
         with Connection(self._url) as link:
             for kind in TYPES:

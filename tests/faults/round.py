@@ -41,7 +41,7 @@ def run_round(world: World, fault: Fault, *, count_suppressed: bool = False) -> 
     figures only in the end. Raises FaultError or UnusableHistory if the round proves nothing.
     """
     problems = []
-    before = world.events(), len(world.recorder.published), world.suppressed()
+    before = world.events(), world.recorder.repeated, world.suppressed()
     world.go()
     world.await_more(10)
     try:
@@ -68,11 +68,11 @@ def run_round(world: World, fault: Fault, *, count_suppressed: bool = False) -> 
     report = check(world.history())
     if not report.clean:
         problems.append(str(report))
-    events, published, suppressed = before
+    events, repeated, suppressed = before
     return Outcome(
         fault=fault,
         events=report.events - events,
-        repeated=len(world.recorder.published) - published - (report.events - events),
+        repeated=report.repeated - repeated,
         suppressed=world.suppressed() - suppressed,
         drained=drained,
         problems=tuple(problems),

@@ -17,6 +17,7 @@ if os.environ.get("FAULTS_CLOCK"):
 
     clock.install()
 
+from inbox.conf import InboxSettings
 from project import settings as base
 from project.settings import *  # noqa: F403
 from relay.conf import RelaySettings
@@ -31,7 +32,21 @@ FAULTS_GROUP = os.environ.get("FAULTS_GROUP", "faults")
 _exchange = os.environ.get("FAULTS_EXCHANGE", "faults")
 _patience = {"HEARTBEAT": 3, "CONNECT_TIMEOUT": 2.0, "SOCKET_TIMEOUT": 4.0}
 
-_parking = {"PARK_MIN": 0.2, "PARK_MAX": 1.0, "PARK_ATTEMPTS": 10_000}
+# Of these, each version of the settings takes those that it has.
+_retries = {
+    "PARK_MIN": 0.2,
+    "PARK_MAX": 1.0,
+    "PARK_ATTEMPTS": 10_000,
+    "REDELIVERY_MIN": 0.2,
+    "REDELIVERY_MAX": 1.0,
+    "RETRY_BASE": 0.2,
+    "RETRY_CAP": 1.0,
+}
+
+
+def _known(settings: type) -> dict[str, float]:
+    return {name: value for name, value in _retries.items() if hasattr(settings, name)}
+
 
 OUTBOX = {"SOURCE": "/faults"}
 RELAYS = {
@@ -42,8 +57,7 @@ RELAYS = {
         "PAGE_SIZE": 50,
         "POLL_INTERVAL": 0.5,
         "RETRY_MAX": 1.0,
-        # Where the relay can park messages.
-        **{name: value for name, value in _parking.items() if hasattr(RelaySettings, name)},
+        **_known(RelaySettings),
     },
 }
 INBOX = {
@@ -51,6 +65,5 @@ INBOX = {
     "EXCHANGE": _exchange,
     "PREFETCH": 50,
     "RETRY_MAX": 1.0,
-    "REDELIVERY_MIN": 0.2,
-    "REDELIVERY_MAX": 1.0,
+    **_known(InboxSettings),
 }

@@ -22,7 +22,7 @@ def test_a_row_sums_the_rounds_of_a_fault():
     """Events and duplicates are summed up; of the times it is the longest that counts."""
     row = render([outcome(1.0), outcome(3.0)], outage=60).splitlines()[2]
 
-    assert row == "| away for 60 s | 2 | 2,000 | 4 | 2 | 3.0 s of 15 s | kept |"
+    assert row == "| away for 60 s | 2 | 2,000 | 4 | 2 | 3.0 s of 30 s | kept |"
 
 
 def test_a_broken_promise_stands_out():

@@ -168,7 +168,7 @@ def _depth(world: World) -> int:
 
 def _repeated(world: World) -> int:
     world.recorder.collect()
-    return len(world.recorder.published) - len(set(world.recorder.published))
+    return world.recorder.repeated
 
 
 def _waiting_rare(world: World) -> int:

@@ -100,22 +100,31 @@ def _stop_in_transaction(world: World, candidates: list[Service]) -> tuple[Servi
     def catch() -> bool:
         service = random.choice(candidates)
         service.send(signal.SIGSTOP)
-        # The backend may still be at work on the last statement that it got.
-        rows = world.query(
-            "SELECT l.objid::bigint FROM pg_stat_activity a "
-            "LEFT JOIN pg_locks l ON l.pid = a.pid AND l.locktype = 'advisory' "
-            "WHERE a.application_name = %s AND a.state = 'idle in transaction'",
-            service.name,
-        )
-        lanes = [lane for (lane,) in rows if lane is not None]
-        if rows and (lanes or service in world.consumers):
-            caught.append((service, lanes))
-            return True
-        service.send(signal.SIGCONT)
-        return False
+        try:
+            lanes = _open_transaction(world, service)
+        except BaseException:
+            service.send(signal.SIGCONT)
+            raise
+        if lanes is None or not (lanes or service in world.consumers):
+            service.send(signal.SIGCONT)
+            return False
+        caught.append((service, lanes))
+        return True
 
     world.await_(catch, "a process is caught in a transaction", PATIENCE)
     return caught[0]
+
+
+def _open_transaction(world: World, service: Service) -> list[int] | None:
+    """Return the lanes that a process holds in its transaction; None if there is none."""
+    # The backend may still be at work on the last statement that it got.
+    rows = world.query(
+        "SELECT l.objid::bigint FROM pg_stat_activity a "
+        "LEFT JOIN pg_locks l ON l.pid = a.pid AND l.locktype = 'advisory' "
+        "WHERE a.application_name = %s AND a.state = 'idle in transaction'",
+        service.name,
+    )
+    return [lane for (lane,) in rows if lane is not None] if rows else None
 
 
 def _terminate(world: World, service: Service) -> None:
