@@ -143,6 +143,7 @@ FAULTS = (
         name="rabbitmq-closes",
         title="all connections closed by the broker",
         strike=brokers.close_connections,
+        slow=True,
     ),
     Fault(
         name="rabbitmq-blocked",
