@@ -1,7 +1,7 @@
 # Every target sets up what it needs: a Python from 3.11 on, git and make are enough to begin with.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint bench clean
+.PHONY: help setup demo serve test faults lint bench clean
 
 # `make test ARGS='-k order -x'`, `make demo ARGS=--json`
 ARGS ?=
@@ -22,6 +22,9 @@ serve: setup ## The same, and then stay, with the admin open to look around
 
 test: setup ## Run the tests on every database and Python that is here
 	@$(BIN)/python scripts/test.py $(ARGS)
+
+faults: setup ## Break everything under a running service, and write docs/faults.md
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 # In memory, because it is the tables' description that is checked: no server has to start.
 lint: setup ## Check style, types, import contracts and migrations

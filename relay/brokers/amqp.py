@@ -21,7 +21,7 @@ from outbox.envelope import Envelope
 from outbox.exceptions import ConfigurationError
 from outbox.health import Finding
 from relay.brokers import amqp_health
-from relay.brokers.base import Broker, Outcome
+from relay.brokers.base import Broker, Outcome, Status
 from relay.brokers.confirms import ConfirmWindow
 
 logger = logging.getLogger("relay")
@@ -82,6 +82,7 @@ class AMQPBroker(Broker):
         self._connection: Connection | None = None
         self._channel: Any = None
         self._next_tag = 1
+        self._opened = 0.0
         self._window: ConfirmWindow | None = None
         self._blocked = ""
 
@@ -118,7 +119,15 @@ class AMQPBroker(Broker):
             return window.outcomes(_describe(exc))
         finally:
             self._window = None
-        return window.outcomes()
+        outcomes = window.outcomes()
+        # A channel that has met a full quorum queue may be refused for ever, even when the queue
+        # is empty and without a limit again (rabbitmq-server issue 12206). Not each time: a new
+        # channel gets a few messages past the limit before it is told.
+        if time.monotonic() - self._opened > RENEW_SECONDS and any(
+            outcome.status is Status.NACKED for outcome in outcomes
+        ):
+            self.close()
+        return outcomes
 
     def _pump(self, channel: Any, window: ConfirmWindow) -> None:
         """Send what the window allows and read confirms until every message has its outcome."""
@@ -209,7 +218,7 @@ class AMQPBroker(Broker):
         channel.events["basic_ack"].add(self._on_ack)
         channel.events["basic_nack"].add(self._on_nack)
         channel.events["basic_return"].add(self._on_return)
-        self._channel, self._next_tag = channel, 1
+        self._channel, self._next_tag, self._opened = channel, 1, time.monotonic()
         return channel
 
     def _alive(self) -> bool:
@@ -263,6 +272,10 @@ class AMQPBroker(Broker):
                 )
             ]
         return []
+
+
+RENEW_SECONDS = 15.0
+"""Age from which a channel is replaced when the broker refuses something on it."""
 
 
 class ConfirmTimeout(OSError):

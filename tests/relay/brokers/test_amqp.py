@@ -319,6 +319,30 @@ def test_a_frozen_broker_is_found_out_by_the_deadline(rabbit_node: RabbitNode) -
     broker.close()
 
 
+def test_a_queue_without_its_limit_takes_messages_again(
+    rabbit_node: RabbitNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ may refuse for ever on a channel that met the limit: another one is opened."""
+    queue = Queue(rabbit_node.url)
+    queue.declare()
+    limit = '{"max-length": 2, "overflow": "reject-publish"}'
+    rabbit_node.ctl("set_policy", queue.name, f"^{queue.name}$", limit, "--apply-to", "queues")
+    monkeypatch.setattr("relay.brokers.amqp.RENEW_SECONDS", 3600.0)
+    broker = queue.broker()
+    while broker.publish(page(1)) == [CONFIRMED]:
+        pass
+    rabbit_node.ctl("clear_policy", queue.name)
+    assert queue.ids()
+
+    monkeypatch.setattr("relay.brokers.amqp.RENEW_SECONDS", 0.0)
+    broker.publish(page(1))  # refused, where RabbitMQ has that bug
+    sent = page(1)
+    assert broker.publish(sent) == [CONFIRMED]
+    assert sent[0].id in queue.ids()
+    broker.close()
+    queue.delete()
+
+
 def test_a_blocked_connection_is_an_outage(rabbit_node: RabbitNode) -> None:
     """Memory alarm: connection.blocked ends the page at once; after it everything flows."""
     queue = Queue(rabbit_node.url)

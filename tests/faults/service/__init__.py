@@ -1,0 +1,1 @@
+"""A small service whose every change can be accounted for."""
