@@ -16,7 +16,7 @@ class Fault:
 
     `strike` brings it about and mends it; `drained_within` are the seconds from then on until
     every effect is there, on a machine that is busy with other things. `slow` ones take more
-    than a few seconds.
+    than a few seconds, and are left to `make faults`.
     """
 
     name: str

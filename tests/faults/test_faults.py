@@ -1,6 +1,6 @@
-"""Each fault once: nothing lost, no effect twice, order per key kept, drained in time.
+"""Each quick fault once: nothing lost, no effect twice, order per key kept, drained in time.
 
-`make faults` does the same in several rounds, and longer.
+`make faults` has all of them, in several rounds.
 """
 
 from collections.abc import Iterator
@@ -14,15 +14,7 @@ from tests.faults.round import KEPT, run_round
 from tests.faults.world import World
 from tests.services.rabbitmq import RabbitNode
 
-
-def parameters() -> list[object]:
-    found = []
-    for fault in FAULTS:
-        marks = []
-        if fault.slow:
-            marks.append(pytest.mark.slow)
-        found.append(pytest.param(fault, id=fault.name, marks=marks))
-    return found
+QUICK = [fault for fault in FAULTS if not fault.slow]
 
 
 class Worlds:
@@ -52,8 +44,9 @@ def worlds(_rabbit_node: RabbitNode) -> Iterator[Worlds]:
         found.discard()
 
 
+@pytest.mark.slow  # it has servers of its own: once is enough, whatever else the tests run on
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("fault", parameters())
+@pytest.mark.parametrize("fault", QUICK, ids=lambda fault: fault.name)
 def test_promises_are_kept(fault: Fault, rabbit_node: RabbitNode, worlds: Worlds) -> None:
     """A complete history with this fault in it breaks no promise."""
     try:
