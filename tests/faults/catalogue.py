@@ -29,6 +29,9 @@ class Fault:
 HALF_OPEN_SECONDS = 40.0
 """Two missed heartbeats of the consumers on both sides, and then the work itself."""
 
+ELSEWHERE = {point for point in FAILPOINTS if point.startswith("rebase.")}
+"""Points that are passed in another database cluster only: tests/crash/test_rebase_crash.py."""
+
 FAULTS = (
     Fault(
         name="none",
@@ -40,9 +43,13 @@ FAULTS = (
         Fault(
             name=f"kill-{point}",
             title=f"SIGKILL at {point}",
-            strike=partial(processes.kill_at, failpoint=point),
+            strike=(
+                brokers.kill_while_unbound
+                if point == "relay.retried"
+                else partial(processes.kill_at, failpoint=point)
+            ),
         )
-        for point in sorted(FAILPOINTS)
+        for point in sorted(FAILPOINTS - ELSEWHERE)
     ),
     Fault(
         name="stop-relay",

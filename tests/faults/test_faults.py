@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from outbox.failpoints import FAILPOINTS
-from tests.faults.catalogue import FAULTS, Fault
+from tests.faults.catalogue import ELSEWHERE, FAULTS, Fault
 from tests.faults.ground import Ground
 from tests.faults.round import KEPT, run_round
 from tests.faults.world import World
@@ -61,5 +61,5 @@ def test_every_failpoint_has_its_fault() -> None:
     """A new point at which to kill is not forgotten here."""
     killed = {fault.name.removeprefix("kill-") for fault in FAULTS if fault.name[:5] == "kill-"}
 
-    assert killed == FAILPOINTS
+    assert killed | ELSEWHERE == FAILPOINTS
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)

@@ -1,4 +1,6 @@
-"""One effect per event, and a second event for some."""
+"""One effect per event, and a second, scheduled event for some. Now and then a handler fails."""
+
+import random
 
 from django.conf import settings
 
@@ -9,13 +11,23 @@ from tests.faults.service.models import Effect
 from tests.faults.service.vocabulary import CHANGED, HANDLERS, HOPPED, RARE, hops
 
 GROUP = settings.FAULTS_GROUP
+FAILING = 0.02
+"""Which part of the calls fails, after its effect."""
+DELAY = 0.05
+"""Seconds by which a second event is put off."""
+
+
+class Stumble(Exception):
+    """The handler fails this time."""
 
 
 @handler(Changed, name=HANDLERS[CHANGED], group=GROUP)
 def note(event: Changed, message: outbox.Envelope) -> None:
     Effect.objects.create(handler=HANDLERS[CHANGED], tag=event.tag)
     if hops(event.version):
-        outbox.emit(Hopped(tag=event.tag))
+        outbox.emit(Hopped(tag=event.tag), delay=DELAY)
+    if random.random() < FAILING:
+        raise Stumble
 
 
 @handler(Rare, name=HANDLERS[RARE], group=GROUP)

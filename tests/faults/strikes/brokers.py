@@ -1,6 +1,8 @@
 """RabbitMQ restarts, dies, freezes, blocks, refuses, or cannot be reached."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from kombu import Connection
 
@@ -8,6 +10,7 @@ from project.demo.queues import look
 from tests.faults.processes import Service
 from tests.faults.proxy import Proxy, Way
 from tests.faults.service.vocabulary import KEYS, RARE, RARE_KEYS
+from tests.faults.strikes import processes
 from tests.faults.world import FaultError, PromiseBroken, World
 
 _AWAY = "is away"
@@ -105,7 +108,20 @@ def fill_queue(world: World) -> None:
 
 
 def unbind_type(world: World) -> None:
-    """No queue is bound to a type of events; later one is. Keys without such events never notice.
+    """No queue is bound to a type of events; later one is. Keys without them never notice."""
+    with _unbound(world):
+        _check_neighbours(world)
+
+
+def kill_while_unbound(world: World) -> None:
+    """A relay is killed while it tries parked messages again, which are refused once more."""
+    with _unbound(world):
+        processes.kill_at(world, failpoint="relay.retried")
+
+
+@contextmanager
+def _unbound(world: World) -> Iterator[None]:
+    """Leave a type of events without a binding, from when the first of them wait.
 
     Queue and recorder get their bindings back at the same moment, through an exchange between:
     else what is published in between would reach one of them only.
@@ -120,7 +136,7 @@ def unbind_type(world: World) -> None:
             channel.queue_unbind(queue, world.exchange, routing_key=RARE)
         try:
             world.await_(lambda: _waiting_rare(world) >= len(RARE_KEYS), "rare events wait")
-            _check_neighbours(world)
+            yield
         finally:
             channel.exchange_bind(fork, world.exchange, routing_key=RARE)
             for queue in queues:

@@ -15,8 +15,8 @@ _CATCH_DELAY = 0.03
 def kill_at(world: World, failpoint: str) -> None:
     """One more relay or consumer kills itself, at one of its first passes of the point."""
     spec = f"{failpoint}:{random.randint(1, 4)}"
-    start = world.start_relay if failpoint.startswith("relay.") else world.start_consumer
-    doomed = start(failpoint=spec)
+    in_relay = failpoint.startswith(("relay.", "outbox."))  # what is scheduled a relay delivers
+    doomed = (world.start_relay if in_relay else world.start_consumer)(failpoint=spec)
     world.services.remove(doomed)
     try:
         world.await_(lambda: not doomed.running, f"a process is killed at {spec}")
