@@ -14,6 +14,8 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 NEWER = "3.13"
+# One worker a core. The tests of a file stay together: some share servers that they start.
+IN_PARALLEL = ("-n", "auto", "--dist", "loadfile")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -65,7 +67,7 @@ def run(
         environment["DATABASE_URL"] = database_url
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.xml"
-        command = [python, "-m", "pytest", f"--junit-xml={report}", *arguments]
+        command = [python, "-m", "pytest", f"--junit-xml={report}", *IN_PARALLEL, *arguments]
         status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         counts = count(report)
     if status and not counts["failed"]:
