@@ -1,7 +1,9 @@
 """The transaction that handlers share: none of them may take it away from the others."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -9,28 +11,46 @@ IDLE_IN_TRANSACTION = "25P03"
 """The SQLSTATE of idle_in_transaction_session_timeout."""
 
 
-class ClosesConnection(Exception):
-    """A handler tried to close the connection that the transaction of its batch is on."""
+# A savepoint may be rolled back to. A comment in front does not hide a statement.
+_ENDS_TRANSACTION = re.compile(
+    r"(\s|--[^\n]*\n|/\*.*?\*/)*(COMMIT|END|ABORT|ROLLBACK(?!\s+(WORK\s+|TRANSACTION\s+)?TO)"
+    r"|PREPARE\s+TRANSACTION)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class EndsTransaction(Exception):
+    """A handler tried to end the transaction of its batch, or to close the connection it is on."""
 
 
 @contextmanager
 def kept_open(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Let close() raise ClosesConnection during the block, and do nothing.
+    """Let close(), COMMIT and ROLLBACK raise EndsTransaction during the block, and do nothing.
 
-    Django would end the transaction without a word, and with it the batch, or a relay's page.
+    A transaction that ends without Django's knowledge takes the batch along, or a relay's page:
+    receipts would be there without effects, or the other way round.
     """
 
     def refuse() -> None:
-        raise ClosesConnection(
+        raise EndsTransaction(
             "a handler must not close the database connection: the transaction that it shares with "
             "others is on it"
         )
+
+    def execute(run: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+        if isinstance(sql, str) and _ENDS_TRANSACTION.match(sql):
+            raise EndsTransaction(
+                "a handler must not end the transaction that it shares with others; use atomic() "
+                "for a savepoint of its own"
+            )
+        return run(sql, params, many, context)
 
     attributes = vars(connection)
     outer = attributes.get("close")
     attributes["close"] = refuse
     try:
-        yield
+        with connection.execute_wrapper(execute):
+            yield
     finally:
         del attributes["close"]
         if outer is not None:  # of a handler that receives messages itself

@@ -1,8 +1,10 @@
 """What may become of a parked message: the transition table, as data.
 
-    parked ──confirm──▶ published        waiting ──reach──▶ parked
-    parked ──give up──▶ dead             waiting ──confirm──▶ published
-    parked ──refuse──▶ parked            dead ──requeue──▶ parked
+    parked, waiting ──confirm──▶ published
+    parked, waiting ──refuse──▶ parked
+    parked, waiting ──give up──▶ dead
+    waiting ──reach──▶ parked
+    parked, dead ──requeue──▶ parked
     parked, waiting, dead ──discard──▶ discarded
 
 The relay confirms, refuses, gives up and reaches; people requeue and discard.

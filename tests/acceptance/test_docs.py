@@ -14,6 +14,7 @@ from outbox.conf import OutboxSettings
 from outbox.models import Message
 from relay.brokers.amqp import AMQPOptions
 from relay.conf import RelaySettings
+from relay.parked import TRANSITIONS
 from tests.support import Registered
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +71,17 @@ def test_every_finding_of_the_doctor_is_documented_and_exists() -> None:
     documented = re.findall(r"`((?:outbox|relay|inbox)\.[a-z_]+)`", page)
 
     assert sorted(documented) == sorted(used)
+
+
+def test_the_diagram_of_parked_messages_is_the_table() -> None:
+    """The page shows exactly the transitions that the code has."""
+    page = (ROOT / "docs/how-to/parked.md").read_text()
+    lines = {
+        f"{', '.join(transition.sources)} ──{verb.value}──▶ {transition.target}"
+        for verb, transition in TRANSITIONS.items()
+    }
+
+    assert {line for line in page.splitlines() if "──▶" in line} == lines
 
 
 @pytest.mark.django_db(transaction=True)
