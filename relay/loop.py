@@ -3,6 +3,7 @@
 import logging
 import random
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
 from django.db import Error, connections
@@ -28,6 +29,8 @@ KEEP_ALIVE_EVERY = 1.0
 """Seconds, under load; an idle relay calls its broker more often."""
 PAGES_PER_TURN = 16
 """Pages of one lane before the others get their turn."""
+NACKED_PAGES = 3
+"""How often a page that is nacked as a whole is left as it is, before its messages are parked."""
 
 
 @dataclass(slots=True)
@@ -66,6 +69,7 @@ class Relay:
         self.broker = broker
         self.progress = Progress(Breaker(conf.backoff), Breaker(conf.backoff))
         self._parking = Parking(log, conf.patience, conf.HOLD_KEYS)
+        self._lanes: dict[int, Breaker] = defaultdict(lambda: Breaker(conf.backoff))
         self._page_size = page_size or conf.PAGE_SIZE or broker.page_size
         self._poll_interval = conf.POLL_INTERVAL
         self._shutdown = shutdown
@@ -124,7 +128,7 @@ class Relay:
         if self._paused():
             return 0
         moved = 0
-        lanes = self._busy_lanes()
+        lanes = [lane for lane in self._busy_lanes() if self._lanes[lane].remaining <= 0]
         # At random, so that several processes seldom reach for the same lane.
         random.shuffle(lanes)
         for lane in lanes:
@@ -168,6 +172,7 @@ class Relay:
                 self._page_size,
                 self._parking,
                 fresh_first=fresh_first,
+                patient=self._lanes[lane].failures < NACKED_PAGES,
             )
         except Error as exc:
             self._database_away(exc)
@@ -184,6 +189,11 @@ class Relay:
             self._away(BROKER, result.outage, where, progress=result.published > 0)
             return replace(result, more=False)
         self._back(BROKER)
+        if result.nacked:
+            # It may be a queue, and other lanes may not know it.
+            self._lanes[lane].failed(result.nacked)
+            return replace(result, more=False)
+        self._lanes[lane].passed()
         return result
 
     def _count(self, result: Transferred) -> None:

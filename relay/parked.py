@@ -4,10 +4,11 @@
     parked, waiting ──refuse──▶ parked
     parked, waiting ──give up──▶ dead
     waiting ──reach──▶ parked
+    parked ──hold──▶ waiting
     parked, dead ──requeue──▶ parked
     parked, waiting, dead ──discard──▶ discarded
 
-The relay confirms, refuses, gives up and reaches; people requeue and discard.
+The relay confirms, refuses, gives up, reaches and holds; people requeue and discard.
 """
 
 from enum import StrEnum
@@ -34,6 +35,8 @@ class Verb(StrEnum):
     """It was refused as often as the relay's PARK_ATTEMPTS allow; a person has to look."""
     REACH = "reach"
     """What it waited behind is settled: it is the first of its key now."""
+    HOLD = "hold"
+    """An earlier one of its key is not settled: it was parked while keys were not held."""
     REQUEUE = "requeue"
     """A person wants it to be tried again, now."""
     DISCARD = "discard"
@@ -55,6 +58,7 @@ TRANSITIONS: dict[Verb, Transition] = {
     Verb.REFUSE: Transition((_PARKED, _WAITING), _PARKED),
     Verb.GIVE_UP: Transition((_PARKED, _WAITING), _DEAD),
     Verb.REACH: Transition((_WAITING,), _PARKED),
+    Verb.HOLD: Transition((_PARKED,), _WAITING),
     Verb.REQUEUE: Transition((_PARKED, _DEAD), _PARKED),
     Verb.DISCARD: Transition(OPEN, ParkedState.DISCARDED),
 }

@@ -1,26 +1,36 @@
 """Where refused messages wait: park them, try them again in the order of their key, settle them.
 
-Everything here runs in the transaction that holds the lane's lock, so that no page of the lane is
-read meanwhile; or it is a person's action, which row locks keep apart from the relay's.
+Everything here runs in a transaction that holds the lane's lock, also what people do: no page of
+the lane is read meanwhile, and nothing changes under a message that is being published.
 """
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
+from typing import Any
 
-from django.db import transaction
-from django.db.models import Min, QuerySet
+from django.db import connections, transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from outbox.envelope import Envelope
+from relay import sql
 from relay.brokers.base import Outcome, Status
+from relay.locks import lock_key
 from relay.log import Log, Page
 from relay.models import Parked
 from relay.parked import OPEN, TRANSITIONS, ParkedState, Verb
 from relay.policy import Patience
+
+MENDED = (Status.UNROUTABLE.value, Status.REFUSED.value)
+"""Reasons that are over for a whole topic when they are over for one message."""
+
+HURRIED = 1_000
+"""Parked messages of a topic that are tried at once when one of them gets through, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +59,8 @@ class Parking:
         if not self.hold_keys:
             return set()
         keys = {message.key for message in page.messages if message.key is not None}
-        waiting = self.open.filter(key__in=keys).values_list("key", flat=True).distinct()
-        return {key for key in waiting if key is not None}
+        rows = _run(self.log.using, sql.HELD, self.log.relay, keys)
+        return {row[0] for row in rows}
 
     def add(self, page: Page, refused: Mapping[int, Outcome]) -> None:
         """Park messages of a page, by their index in it. One statement."""
@@ -80,24 +90,40 @@ class Parking:
     def due(self, lane: int, limit: int) -> list[Due]:
         """Return messages to try again, in order, each key from its first: at most `limit`.
 
-        With a key held, what waits behind its first comes along, to be sent if that is confirmed.
+        With keys held, what waits behind the first of a key comes along, to be sent if that is
+        confirmed; what is due behind another that is not waits as well.
         """
-        heads = (
-            self.open.filter(lane=lane, state=ParkedState.PARKED, next_attempt_at__lte=Now())
-            .order_by("next_attempt_at")
-            .select_for_update(skip_locked=_skips_locked(self.log.using))[:limit]
-        )
-        found = {head.pk: head for head in heads}
-        keys = {head.key for head in found.values() if head.key is not None}
-        if keys and self.hold_keys:
-            rows = self.open.filter(key__in=keys).order_by("position")
-            behind = _startable(rows.select_for_update()[:limit], set(found))
-            found |= {row.pk: row for row in behind}
-        chosen = sorted(found.values(), key=lambda row: row.position)[:limit]
-        fetched, cut = self.log.fetch([row.position for row in chosen])
+        heads = self.open.filter(
+            lane=lane, state=ParkedState.PARKED, next_attempt_at__lte=Now()
+        ).order_by("next_attempt_at")[:limit]
+        chosen = {head.pk: head for head in heads}
+        if self.hold_keys:
+            keyed = {pk: head for pk, head in chosen.items() if head.key is not None}
+            lines = self._first_of(
+                {head.key for head in keyed.values() if head.key is not None}, limit
+            )
+            startable = _startable(lines, set(keyed))
+            self._hold([pk for pk in keyed if pk not in startable])
+            chosen = {pk: head for pk, head in chosen.items() if pk not in keyed} | startable
+        rows = sorted(chosen.values(), key=lambda row: row.position)[:limit]
+        fetched, cut = self.log.fetch([row.position for row in rows])
         end = max(fetched) if cut else math.inf
-        self._forget([r for r in chosen if r.position < end and r.position not in fetched])
-        return [Due(row, fetched[row.position]) for row in chosen if row.position in fetched]
+        self._forget([row for row in rows if row.position < end and row.position not in fetched])
+        return [Due(row, fetched[row.position]) for row in rows if row.position in fetched]
+
+    def _first_of(self, keys: set[str], limit: int) -> list[Parked]:
+        """Return the first open rows of each key, about `limit` of all together, in order."""
+        if not keys:
+            return []
+        vendor = connections[self.log.using].vendor
+        parameters = _parameters(vendor, self.log.relay, keys) | {"each": -(-limit // len(keys))}
+        rows = Parked.objects.using(self.log.using).raw(sql.BEHIND[vendor], parameters)
+        return sorted(rows, key=lambda row: row.position)
+
+    def _hold(self, numbers: Sequence[int]) -> None:
+        if numbers:
+            held = self.open.filter(pk__in=numbers, state__in=TRANSITIONS[Verb.HOLD].sources)
+            held.update(state=TRANSITIONS[Verb.HOLD].target, next_attempt_at=None)
 
     def settle(self, tried: Sequence[Due], outcomes: Sequence[Outcome], *, by: str) -> int:
         """Write down what became of messages that were due; return how many are published.
@@ -120,8 +146,8 @@ class Parking:
             )
         if confirmed:
             _apply(self.open.filter(pk__in=[row.pk for row in confirmed]), Verb.CONFIRM, by=by)
-            reach(self.open, {row.key for row in confirmed if row.key is not None})
-            self._hurry(confirmed)
+            reach(self.log.using, self.log.relay, _keys(confirmed))
+            self._hurry(confirmed, {row.topic for row in refused})
         return len(confirmed)
 
     def _refuse(self, row: Parked, outcome: Outcome) -> None:
@@ -134,24 +160,32 @@ class Parking:
             row.state = TRANSITIONS[Verb.REFUSE].target
             row.next_attempt_at = Now() + timedelta(seconds=pause)
 
-    def _hurry(self, confirmed: Iterable[Parked]) -> None:
-        """Try others of the same topics now: whatever was wrong with their queue is over."""
-        topics = defaultdict(set)
-        for row in confirmed:
-            if row.state == ParkedState.PARKED and row.attempts:
-                topics[row.lane].add(row.topic)
-        for lane, names in topics.items():
+    def _hurry(self, confirmed: Iterable[Parked], refused: set[str]) -> None:
+        """Try others of the same topics now: what was wrong with their binding is mended.
+
+        Not after nacks: a queue that was full has room for some, and not for all that waits.
+        """
+        for lane, topic in {
+            (row.lane, row.topic)
+            for row in confirmed
+            if row.attempts and row.reason in MENDED and row.topic not in refused
+        }:
             later = self.open.filter(
-                lane=lane, state=ParkedState.PARKED, next_attempt_at__gt=Now(), topic__in=names
+                lane=lane,
+                topic=topic,
+                state=ParkedState.PARKED,
+                next_attempt_at__gt=Now(),
+                reason__in=MENDED,
             )
-            later.update(next_attempt_at=Now())
+            some = list(later.order_by("next_attempt_at").values_list("pk", flat=True)[:HURRIED])
+            later.filter(pk__in=some).update(next_attempt_at=Now())
 
     def _forget(self, rows: Sequence[Parked]) -> None:
         """Give up what somebody has deleted from the log."""
         if rows:
             gone = self.open.filter(pk__in=[row.pk for row in rows])
             _apply(gone, Verb.DISCARD, by="nobody", error="The message is no longer in the log.")
-            reach(self.open, {row.key for row in rows if row.key is not None})
+            reach(self.log.using, self.log.relay, _keys(rows))
 
 
 def open_rows(using: str) -> QuerySet[Parked]:
@@ -159,35 +193,81 @@ def open_rows(using: str) -> QuerySet[Parked]:
     return Parked.objects.using(using).filter(state__in=OPEN)
 
 
-def requeue(rows: QuerySet[Parked]) -> int:
-    """Try parked and dead messages again at once, as if for the first time; return how many."""
-    return rows.filter(state__in=TRANSITIONS[Verb.REQUEUE].sources).update(
-        state=TRANSITIONS[Verb.REQUEUE].target, attempts=0, next_attempt_at=Now()
-    )
+def requeue(rows: QuerySet[Parked]) -> list[int]:
+    """Try parked and dead messages again at once, as if for the first time; return their ids.
 
-
-def discard(rows: QuerySet[Parked], *, by: str) -> int:
-    """Give messages up, for good; return how many. What waited behind them goes on."""
+    Waits for the pages that are being published in their lanes. What waits in vain, because
+    nothing is left that it could wait for, goes on as well.
+    """
     with transaction.atomic(using=rows.db):
-        affected = rows.filter(state__in=OPEN)
-        keys: dict[str, set[str]] = defaultdict(set)
-        for relay, key in affected.values_list("relay", "key").distinct():
-            if key is not None:
-                keys[relay].add(key)
-        count = _apply(affected, Verb.DISCARD, by=by)
-        for relay, names in keys.items():
-            reach(open_rows(rows.db).filter(relay=relay), names)
-    return count
+        chosen = _locked(rows)
+        sources = TRANSITIONS[Verb.REQUEUE].sources
+        numbers = [row.pk for row in chosen if row.state in sources]
+        Parked.objects.using(rows.db).filter(pk__in=numbers).update(
+            state=TRANSITIONS[Verb.REQUEUE].target, attempts=0, next_attempt_at=Now()
+        )
+        _reach_all(rows.db, chosen)
+    return numbers
 
 
-def reach(rows: QuerySet[Parked], keys: set[str]) -> None:
+def discard(rows: QuerySet[Parked], *, by: str) -> list[int]:
+    """Give messages up, for good; return their ids. What waited behind them goes on.
+
+    Waits for the pages that are being published in their lanes.
+    """
+    with transaction.atomic(using=rows.db):
+        chosen = _locked(rows)
+        numbers = [row.pk for row in chosen]
+        _apply(Parked.objects.using(rows.db).filter(pk__in=numbers), Verb.DISCARD, by=by)
+        _reach_all(rows.db, chosen)
+    return numbers
+
+
+def _locked(rows: QuerySet[Parked]) -> list[Parked]:
+    """Lock the lanes of open rows until the commit; return the rows as they are then."""
+    affected = rows.filter(state__in=OPEN)
+    if connections[rows.db].vendor == "postgresql":
+        lanes = sorted({(lock_key(relay), lane) for relay, lane in _lanes(affected)})
+        with connections[rows.db].cursor() as cursor:
+            for key, lane in lanes:
+                cursor.execute(sql.PG_LOCK_LANE, {"relay_key": key, "lane": lane})
+    return list(affected)
+
+
+def _lanes(rows: QuerySet[Parked]) -> Iterable[tuple[str, int]]:
+    return rows.values_list("relay", "lane").distinct()
+
+
+def _reach_all(using: str, rows: Iterable[Parked]) -> None:
+    by_relay: dict[str, list[Parked]] = defaultdict(list)
+    for row in rows:
+        by_relay[row.relay].append(row)
+    for relay, found in by_relay.items():
+        reach(using, relay, _keys(found))
+
+
+def reach(using: str, relay: str, keys: set[str]) -> None:
     """Let the first open message of each key have its turn, if it waited for it."""
-    if not keys:
-        return
-    firsts = rows.filter(key__in=keys).values("key").annotate(first=Min("position"))
-    rows.filter(
-        position__in=firsts.values("first"), state__in=TRANSITIONS[Verb.REACH].sources
-    ).update(state=TRANSITIONS[Verb.REACH].target, next_attempt_at=Now())
+    if keys:
+        vendor = connections[using].vendor
+        with connections[using].cursor() as cursor:
+            cursor.execute(sql.REACH[vendor], _parameters(vendor, relay, keys))
+
+
+def _keys(rows: Iterable[Parked]) -> set[str]:
+    return {row.key for row in rows if row.key is not None}
+
+
+def _run(using: str, statements: Mapping[str, str], relay: str, keys: set[str]) -> list[Any]:
+    vendor = connections[using].vendor
+    with connections[using].cursor() as cursor:
+        cursor.execute(statements[vendor], _parameters(vendor, relay, keys))
+        return list(cursor.fetchall())
+
+
+def _parameters(vendor: str, relay: str, keys: set[str]) -> dict[str, Any]:
+    wanted = sorted(keys)
+    return {"relay": relay, "keys": wanted if vendor == "postgresql" else json.dumps(wanted)}
 
 
 def _apply(rows: QuerySet[Parked], verb: Verb, *, by: str, **values: str) -> int:
@@ -197,18 +277,13 @@ def _apply(rows: QuerySet[Parked], verb: Verb, *, by: str, **values: str) -> int
     )
 
 
-def _startable(rows: Iterable[Parked], due: set[int]) -> list[Parked]:
+def _startable(rows: Iterable[Parked], due: set[int]) -> dict[int, Parked]:
     """Return the rows that nothing of their key stands before which is not due itself."""
     stopped: set[str | None] = set()
-    startable = []
+    startable = {}
     for row in rows:
         if row.pk not in due and row.state != ParkedState.WAITING:
             stopped.add(row.key)
         if row.key not in stopped:
-            startable.append(row)
+            startable[row.pk] = row
     return startable
-
-
-def _skips_locked(using: str) -> bool:
-    connection = transaction.get_connection(using)
-    return bool(connection.features.has_select_for_update_skip_locked)

@@ -16,27 +16,31 @@ class Judgement:
 
     Of those, `parked` are out of the flow, by their index in the page; the others are confirmed.
     `outage` says why the rest is not settled, if anything is left: the broker is away, no message
-    is to blame, and what is left is published again.
+    is to blame, and what is left is published again. `nacked` says that nothing is settled, because
+    the broker refused everything.
     """
 
     settled: int
     parked: dict[int, Outcome] = field(default_factory=dict)
     outage: str = ""
+    nacked: str = ""
 
     @property
     def confirmed(self) -> int:
         return self.settled - len(self.parked)
 
 
-def judge(messages: Sequence[Envelope], outcomes: Sequence[Outcome]) -> Judgement:
+def judge(
+    messages: Sequence[Envelope], outcomes: Sequence[Outcome], *, patient: bool = True
+) -> Judgement:
     """Tell an outage of the broker from a message's own fault.
 
-    An unknown outcome is an outage. So are nacks for all that was sent, if it went to more than
-    one topic: a broker that refuses everything is in trouble itself. Any other refusal is about
-    the message or its queue: it is parked, and so is what was held behind it.
+    An unknown outcome is an outage. Nacks for all that was sent may be one, if it went to more than
+    one topic: while we are `patient` no message is blamed. Any other refusal is about the message
+    or its queue: it is parked, and so is what was held behind it.
     """
-    if reason := _refuses_everything(messages, outcomes):
-        return Judgement(0, outage=reason)
+    if patient and (reason := _refuses_everything(messages, outcomes)):
+        return Judgement(0, nacked=reason)
     parked: dict[int, Outcome] = {}
     for index, outcome in enumerate(outcomes):
         if outcome.status is Status.UNKNOWN:

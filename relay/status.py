@@ -76,7 +76,7 @@ class LaneStatus:
             return "its cursor belongs to another database cluster"
         if self.stalled:
             return f"pending for {self.oldest_pending:.0f} s, and nothing moves"
-        if self.dead or self.parked:
+        if self.dead or self.parked or self.waiting:
             return f"{self.parked} parked, {self.dead} dead, {self.waiting} wait behind them"
         return ""
 

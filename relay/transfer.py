@@ -14,7 +14,7 @@ from outbox.envelope import Envelope
 from outbox.failpoints import hit
 from relay.brokers.base import Broker, Outcome, Status
 from relay.log import Log, Page
-from relay.parking import Parking
+from relay.parking import Due, Parking
 from relay.policy import BEHIND, judge
 from relay.process import process_name
 
@@ -23,13 +23,15 @@ from relay.process import process_name
 class Transferred:
     """What became of a page: messages published and parked, whether there may be more right now.
 
-    `outage` says why the broker is away, if it is; `refusal` what it said of a message, if any.
+    `outage` says why the broker is away, if it is; `nacked` why it refused the whole page, of which
+    nothing was parked; `refusal` what it said of a message that was.
     """
 
     published: int = 0
     parked: int = 0
     more: bool = False
     outage: str = ""
+    nacked: str = ""
     refusal: str = ""
 
 
@@ -41,10 +43,12 @@ def transfer(
     parking: Parking | None = None,
     *,
     fresh_first: bool = False,
+    patient: bool = True,
 ) -> Transferred | None:
     """Publish the next page of a lane and checkpoint it; None if another process holds the lane.
 
     Parked messages that are due go first, unless `fresh_first` and there is a page to publish.
+    While we are `patient`, a page that is nacked as a whole is left as it is.
 
     The transaction owns no transaction id and pins no snapshot until the checkpoint is inserted.
     If it fails anywhere, the page is read again: the broker may then have it twice, the log
@@ -56,21 +60,25 @@ def transfer(
         if sequence is None:
             return None
         page = log.read(lane, page_size, sequence)
-        if page.retries and not (fresh_first and page):
-            result = _retry(broker, lane, page_size, parking)
+        retries = page.retries and not (fresh_first and page)
+        if retries and (due := parking.due(lane, page_size)):
+            result = _retry(broker, due, parking)
         elif page or page.due:
-            result = _publish(log, broker, page, parking)
+            result = _publish(log, broker, page, parking, patient=patient)
         else:
             return Transferred()
     hit("relay.committed")
     return result
 
 
-def _publish(log: Log, broker: Broker, page: Page, parking: Parking) -> Transferred:
+def _publish(
+    log: Log, broker: Broker, page: Page, parking: Parking, *, patient: bool
+) -> Transferred:
     hit("relay.read")
     started = time.monotonic()
     held = parking.held_keys(page) if page.parked else set()
-    judgement = judge(page.messages, _publish_unless(held, broker, page.messages))
+    outcomes = _publish_unless(held, broker, page.messages)
+    judgement = judge(page.messages, outcomes, patient=patient)
     hit("relay.published")
     if judgement.settled or not page:
         duration = timedelta(seconds=time.monotonic() - started)
@@ -83,6 +91,7 @@ def _publish(log: Log, broker: Broker, page: Page, parking: Parking) -> Transfer
         parked=len(judgement.parked),
         more=not page.complete or page.retries,
         outage=judgement.outage,
+        nacked=judgement.nacked,
         refusal=_refusal(page.messages, judgement.parked),
     )
 
@@ -100,16 +109,13 @@ def _publish_unless(
     return [BEHIND if message.key in held else next(outcomes) for message in messages]
 
 
-def _retry(broker: Broker, lane: int, page_size: int, parking: Parking) -> Transferred:
-    due = parking.due(lane, page_size)
-    messages = [each.envelope for each in due]
-    outcomes = broker.publish(messages) if messages else []
+def _retry(broker: Broker, due: Sequence[Due], parking: Parking) -> Transferred:
+    """Publish parked messages again. Nacks are no sign of an outage here: they may be why."""
+    outcomes = broker.publish([each.envelope for each in due])
     hit("relay.retried")
-    judgement = judge(messages, outcomes)
-    published = 0
-    if not judgement.outage or any(each.status is Status.CONFIRMED for each in outcomes):
-        published = parking.settle(due, outcomes, by=process_name())
-    return Transferred(published=published, more=True, outage=judgement.outage)
+    published = parking.settle(due, outcomes, by=process_name())
+    lost = next((each for each in outcomes if each.status is Status.UNKNOWN), None)
+    return Transferred(published=published, more=True, outage=lost.reason if lost else "")
 
 
 def _refusal(messages: Sequence[Envelope], parked: Mapping[int, Outcome]) -> str:

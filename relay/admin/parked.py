@@ -89,7 +89,7 @@ class ParkedAdmin(ReadOnlyAdmin):
     @admin.action(permissions=["requeue"], description=_("Try again now"))
     def requeue(self, request: HttpRequest, queryset: QuerySet[Parked]) -> None:
         rows = list(queryset)
-        count = parking.requeue(queryset)
+        count = len(parking.requeue(queryset))
         write_down(request, rows, "Requeued")
         self.message_user(
             request,
@@ -107,7 +107,7 @@ class ParkedAdmin(ReadOnlyAdmin):
     )
     def discard(self, request: HttpRequest, queryset: QuerySet[Parked]) -> None:
         rows = list(queryset)
-        count = parking.discard(queryset, by=request.user.get_username())
+        count = len(parking.discard(queryset, by=request.user.get_username()))
         write_down(request, rows, "Discarded")
         self.message_user(
             request,

@@ -36,8 +36,8 @@ def messages(count: int, *, topics: int) -> list[Envelope]:
         ([FAILED, FAILED], Judgement(2, {0: FAILED, 1: FAILED})),
         ([NACKED], Judgement(1, {0: NACKED})),
         ([NACKED, HELD, HELD], Judgement(3, {0: NACKED, 1: HELD, 2: HELD})),
-        ([NACKED, NACKED], Judgement(0, outage="it refuses everything: full")),
-        ([NACKED, HELD, HELD, NACKED], Judgement(0, outage="it refuses everything: full")),
+        ([NACKED, NACKED], Judgement(0, nacked="it refuses everything: full")),
+        ([NACKED, HELD, HELD, NACKED], Judgement(0, nacked="it refuses everything: full")),
     ],
 )
 def test_an_outage_is_told_from_a_refusal(outcomes: list[Outcome], judgement: Judgement) -> None:
@@ -48,6 +48,13 @@ def test_an_outage_is_told_from_a_refusal(outcomes: list[Outcome], judgement: Ju
 def test_one_queue_that_refuses_everything_is_no_outage() -> None:
     """Nacks for one topic alone are about its queue, and must not stop other topics."""
     assert judge(messages(2, topics=1), [NACKED, NACKED]) == Judgement(2, {0: NACKED, 1: NACKED})
+
+
+def test_without_patience_nacks_are_about_the_messages() -> None:
+    """A broker that goes on to refuse everything must not stop what is behind."""
+    judgement = judge(messages(2, topics=2), [NACKED, NACKED], patient=False)
+
+    assert judgement == Judgement(2, {0: NACKED, 1: NACKED})
 
 
 def test_settled_messages_are_confirmed_or_parked() -> None:

@@ -40,13 +40,12 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         rows = self._chosen(options)
         verb = Verb.DISCARD if options["discard"] else Verb.REQUEUE
-        rows = rows.filter(state__in=TRANSITIONS[verb].sources)
         if options["dry_run"]:
-            count = rows.count()
+            count = rows.filter(state__in=TRANSITIONS[verb].sources).count()
         elif verb is Verb.DISCARD:
-            count = discard(rows, by=f"{getpass.getuser()} (relay_requeue)")
+            count = len(discard(rows, by=f"{getpass.getuser()} (relay_requeue)"))
         else:
-            count = requeue(rows)
+            count = len(requeue(rows))
         self._report(count, verb, options)
         if not count:
             raise CommandError("There is no such parked message.", returncode=1)
