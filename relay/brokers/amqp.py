@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from amqp.basic_message import Message
-from amqp.exceptions import AMQPError, ContentTooLarge, PreconditionFailed
+from amqp.exceptions import AccessRefused, AMQPError, ContentTooLarge, PreconditionFailed
 from django.core.checks import CheckMessage, Error, Warning
 from kombu import Connection, Exchange
 
@@ -28,8 +28,11 @@ logger = logging.getLogger("relay")
 
 PERSISTENT = 2
 
-MESSAGES_FAULT = (ContentTooLarge, PreconditionFailed)
+MESSAGES_FAULT = (AccessRefused, ContentTooLarge, PreconditionFailed)
 """For what RabbitMQ closes a channel over one message. Anything else is about the channel."""
+
+DENIALS = 3
+"""Messages in a row whose topic we may not publish to; more are about our permissions as such."""
 
 READ_SECONDS = 1.0
 """How often, at least, a wait for confirms looks at the clock and at the heartbeat."""
@@ -103,11 +106,13 @@ class AMQPBroker(Broker):
             window = self._window = ConfirmWindow(
                 page, first_tag=self._next_tag, limit=limit, hold=self.hold_keys
             )
+            denials = 0
             while not window.done:
                 try:
                     self._pump(channel, window)
                 except MESSAGES_FAULT as exc:
-                    if not window.in_flight:
+                    denials += isinstance(exc, AccessRefused)
+                    if not window.in_flight or (denials > DENIALS and not window.confirmed):
                         raise
                     self.close()
                     window.channel_closed(_describe(exc))

@@ -61,6 +61,11 @@ class ConfirmWindow:
         return len(self._in_flight)
 
     @property
+    def confirmed(self) -> bool:
+        """Whether any message is confirmed."""
+        return CONFIRMED in self._outcomes
+
+    @property
     def next_tag(self) -> int:
         return self._next_tag
 

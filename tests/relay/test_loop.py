@@ -16,9 +16,9 @@ from relay.brokers.base import Status
 from relay.conf import RelaySettings
 from relay.log import open_log
 from relay.loop import Relay
-from relay.models import Checkpoint
+from relay.models import Checkpoint, Parked
 from tests.sessions import sessions
-from tests.support import Counted, RecordingBroker
+from tests.support import Counted, RecordingBroker, Registered
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -181,6 +181,27 @@ def test_a_refused_message_holds_its_key_and_nothing_else(
     assert broker.numbers() == [1, 4, 2, 3, 5]
     assert caplog.text.count("parked 2 messages") == 1
     assert refused.id in caplog.text
+
+
+def test_a_page_that_is_nacked_as_a_whole_holds_up_its_lane_for_a_moment(
+    make: MakeRelay, broker: RecordingBroker, registered: Registered
+) -> None:
+    """It may be an outage, so nothing is blamed at first; then it is parked, and others go on."""
+    registered("tests.other", key="key")
+    with transaction.atomic():
+        one = outbox.emit(Counted("a", 1))
+        two = outbox.emit("tests.other", {"key": same_lane("a"), "number": 2})
+    broker.refuse = {one.id: Status.NACKED, two.id: Status.NACKED}
+    relay = make(PARK_MIN=100.0, PARK_MAX=300.0)
+    relay.sweep()
+    assert not Parked.objects.exists()
+    assert not relay.troubled
+    wait_until(lambda: relay.sweep() or Parked.objects.exists())
+    commit(3, key="a2")
+    wait_until(lambda: relay.sweep() or 3 in broker.numbers())
+
+    assert Parked.objects.count() == 2
+    assert not relay.troubled
 
 
 def test_until_empty_is_not_clean_with_parked_messages(

@@ -157,6 +157,42 @@ def test_a_message_that_the_broker_closes_the_channel_over_is_refused(
         queue.delete()
 
 
+def test_a_topic_that_we_may_not_publish_to_is_refused_alone(rabbit_node: RabbitNode) -> None:
+    """Topic permissions: the denied message is refused, all others of its page arrive."""
+    queue = Queue(rabbit_node.url)
+    queue.declare()
+    broker = queue.broker()
+    try:
+        rabbit_node.ctl("set_topic_permissions", "guest", queue.name, "^t$", ".*")
+        messages = [*page(20), *page(1, topic="denied"), *page(20)]
+        outcomes = broker.publish(messages)
+
+        assert outcomes[20].status is Status.REFUSED
+        assert "ACCESS_REFUSED" in outcomes[20].reason
+        assert set(outcomes[:20] + outcomes[21:]) == {CONFIRMED}
+    finally:
+        rabbit_node.ctl("clear_topic_permissions", "guest")
+        broker.close()
+        queue.delete()
+
+
+def test_without_any_permission_the_broker_is_away(rabbit_node: RabbitNode) -> None:
+    """Everything denied: no message is to blame, but for the few that found it out."""
+    queue = Queue(rabbit_node.url)
+    queue.declare()
+    broker = queue.broker()
+    try:
+        rabbit_node.ctl("set_topic_permissions", "guest", queue.name, "^nothing$", ".*")
+        outcomes = broker.publish(page(30))
+
+        statuses = [outcome.status for outcome in outcomes]
+        assert statuses.count(Status.UNKNOWN) >= 27
+    finally:
+        rabbit_node.ctl("clear_topic_permissions", "guest")
+        broker.close()
+        queue.delete()
+
+
 def test_a_deleted_exchange_is_declared_again(broker: AMQPBroker, queue: Queue) -> None:
     """The broker closes the channel for a missing exchange: unknown, then as new."""
     broker.publish(page(1))
