@@ -165,7 +165,8 @@ class LogMachine(RuleBasedStateMachine):
             self.end(number, commits=True)
         self.broker.refuse.clear()
         for _ in range(200):
-            requeue(Parked.objects.all())
+            requeue(Parked.objects.filter(state="dead"))
+            self.time_passes()
             busy = self.log.lanes_with_work(LANES)
             if not busy:
                 break
