@@ -1,9 +1,12 @@
 """Parked messages: what they wait for, and what a person can do about them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.db import router, transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.text import Truncator
@@ -20,7 +23,7 @@ from relay import parking
 from relay.brokers.base import Status
 from relay.conf import relay_settings
 from relay.models import Parked
-from relay.parked import ParkedState
+from relay.parked import TRANSITIONS, ParkedState, Verb
 
 SEARCHED = 1_000
 """Messages of a key whose parked rows a search looks for, the newest first."""
@@ -88,9 +91,8 @@ class ParkedAdmin(ReadOnlyAdmin):
 
     @admin.action(permissions=["requeue"], description=_("Try again now"))
     def requeue(self, request: HttpRequest, queryset: QuerySet[Parked]) -> None:
-        rows = list(queryset)
-        count = parking.requeue(queryset)
-        write_down(request, rows, "Requeued")
+        with _changing(request, queryset, Verb.REQUEUE, "Requeued") as rows:
+            count = parking.requeue(rows)
         self.message_user(
             request,
             ngettext(
@@ -106,9 +108,8 @@ class ParkedAdmin(ReadOnlyAdmin):
         permissions=["discard"], description=_("Discard: never publish, let the key go on")
     )
     def discard(self, request: HttpRequest, queryset: QuerySet[Parked]) -> None:
-        rows = list(queryset)
-        count = parking.discard(queryset, by=request.user.get_username())
-        write_down(request, rows, "Discarded")
+        with _changing(request, queryset, Verb.DISCARD, "Discarded") as rows:
+            count = parking.discard(rows, by=request.user.get_username())
         self.message_user(
             request,
             ngettext(
@@ -168,6 +169,26 @@ class ParkedAdmin(ReadOnlyAdmin):
     ) -> Any:
         context["panels"] = [_message_panel(context["original"], request)]
         return super().render_change_form(request, context, *args, **kwargs)
+
+
+@contextmanager
+def _changing(
+    request: HttpRequest, chosen: QuerySet[Parked], verb: Verb, what: str
+) -> Iterator[QuerySet[Parked]]:
+    """Give those of the chosen rows that the verb changes, locked, and write down that it did.
+
+    What the relay settles meanwhile is not among them: its transaction is waited for.
+    """
+    using = router.db_for_write(Parked)
+    rows = Parked.objects.using(using)
+    with transaction.atomic(using=using):
+        changed = list(
+            rows.filter(pk__in=chosen.order_by().values("pk"), state__in=TRANSITIONS[verb].sources)
+            .select_for_update()
+            .order_by("position")
+        )
+        yield rows.filter(pk__in=[row.pk for row in changed])
+        write_down(request, changed, what)
 
 
 def _message_panel(parked: Parked, request: HttpRequest) -> Panel:
