@@ -83,10 +83,10 @@ def _relay(name: str, found: list[LaneStatus], using: str) -> Iterator[Finding]:
             level=Level.INFO,
             id="relay.retired",
             title=f"Relay {name!r} is only in checkpoints",
-            text="It is not in RELAYS: nothing is published by it, and of the log only the messages "
-            "that it has parked are kept for it.",
-            hint="If it was renamed, the new name starts on its own, from where its START says. What "
-            "it has parked is kept until it is discarded, see manage.py relay_requeue.",
+            text="It is not in RELAYS: nothing is published by it, and only what it has parked is "
+            "kept for it.",
+            hint="If it was renamed, the new name starts on its own, from where its START says. "
+            "What it has parked is kept until it is discarded, see manage.py relay_requeue.",
             figures=figures,
         )
         return
