@@ -42,6 +42,8 @@ class InboxSettings:
     GAP_TIMEOUT: how long a message waits for earlier ones of its sequence.
     RETENTION: how long receipts are kept, and duplicates recognised: a timedelta, or a number of
         days; None for ever.
+    PRUNE_INTERVAL: seconds between two rounds of deleting what RETENTION no longer keeps, by a
+        consumer; 0 leaves it to relays and to outbox_prune.
     RETRY_MAX: longest pause while the broker or the database is away.
     HEARTBEAT, CONNECT_TIMEOUT, SOCKET_TIMEOUT, SSL: as for AMQPBroker.
     """
@@ -56,6 +58,7 @@ class InboxSettings:
     RETRY_CAP: float = 3600.0
     GAP_TIMEOUT: float = 300.0
     RETENTION: timedelta | float | None = timedelta(days=30)
+    PRUNE_INTERVAL: float = 60.0
     RETRY_MAX: float = 30.0
     HEARTBEAT: int = 30
     CONNECT_TIMEOUT: float = 5.0
@@ -82,6 +85,10 @@ class InboxSettings:
         if self.RETENTION is not None and not timedelta(0) < as_timedelta(self.RETENTION):
             raise ConfigurationError(
                 "INBOX['RETENTION'] must be a positive timedelta or number of days, or None"
+            )
+        if self.PRUNE_INTERVAL and not 0.1 <= self.PRUNE_INTERVAL <= 86_400:
+            raise ConfigurationError(
+                "INBOX['PRUNE_INTERVAL'] must be 0 (off) or from 0.1 to 86400 seconds"
             )
         if self.RETRY_MAX < 0.1:
             raise ConfigurationError("INBOX['RETRY_MAX'] must be at least 0.1 seconds")

@@ -2,7 +2,8 @@
 
 Nothing is acknowledged before its transaction has committed. While the database is away the
 messages stay here, unacknowledged; when the process dies the broker delivers them again. What
-failed is in the database: about once a second a turn is taken at what is due there.
+failed is in the database: about once a second a turn is taken at what is due there. Now and then a
+batch of what is kept no longer is deleted.
 """
 
 import logging
@@ -16,6 +17,7 @@ from typing import Any
 from amqp.exceptions import AMQPError
 from django.db import Error, connections
 
+from inbox import retention
 from inbox.conf import InboxSettings
 from inbox.delivery import Result
 from inbox.ledger import Ledger
@@ -25,6 +27,7 @@ from inbox.retries import Retries
 from inbox.subscription import Subscription
 from outbox import amqp
 from outbox.failpoints import hit
+from outbox.housekeeping import Housekeeping
 from outbox.outages import is_outage
 from outbox.shutdown import Shutdown
 
@@ -77,6 +80,7 @@ class Consumer:
         self._subscription: Subscription | None = None
         self._retries = Retries(using, group)
         self._next_turn = 0.0
+        self._housekeeping = Housekeeping(using, conf.PRUNE_INTERVAL, retention.owned, logger)
         self._outages = 0
         self._resume_at = 0.0  # when to look for a broker that is away
 
@@ -95,6 +99,7 @@ class Consumer:
                     if until_empty and since is None:
                         since = Ledger(self._using).now()
                     self._take_turn()
+                    self._tidy()
                     if self._broker_rests():
                         continue
                     if self._step(self._subscribed(), until_empty):
@@ -149,7 +154,8 @@ class Consumer:
         return not self._take_turn(now=True)
 
     def _read_seconds(self) -> float:
-        return min(READ_SECONDS, max(0.0, self._next_turn - time.monotonic()))
+        turn = max(0.0, self._next_turn - time.monotonic())
+        return min(READ_SECONDS, turn, self._housekeeping.until_turn())
 
     def _take_turn(self, *, now: bool = False) -> bool:
         """Handle what is due, if it is time to look; return whether anything was."""
@@ -166,6 +172,12 @@ class Consumer:
         progress.skipped += turn.skipped
         progress.dead += turn.dead
         return bool(turn.settled)
+
+    def _tidy(self) -> None:
+        """Delete some of what is kept no longer, if it is time to."""
+        if self._housekeeping.due:
+            with self._idle():
+                self._housekeeping.turn()
 
     def _idle(self) -> AbstractContextManager[None]:
         return self._subscription.idle() if self._subscription else nullcontext()

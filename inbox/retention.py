@@ -10,10 +10,12 @@ from inbox import sql
 from inbox.conf import inbox_settings
 from inbox.ledger import Ledger
 from inbox.models import DeadLetter, Receipt
-from outbox.clock import database_now
-from outbox.retention import BATCH, cutoff, register_pruner
+from outbox.retention import BATCH, Pruner, cutoff, pruners, register_pruner
 
 BEGINNING: Any = "0001-01-01"
+
+OWNED: dict[str, type[Receipt | DeadLetter]] = {"receipts": Receipt, "dead letters": DeadLetter}
+"""What is pruned, by the name that people call it."""
 
 
 class Closed:
@@ -31,10 +33,10 @@ class Closed:
         self._reached: Any = BEGINNING
 
     def __call__(self, using: str, *, before: datetime, limit: int) -> int:
-        window = inbox_settings().retention
-        if window is None:
+        keep = window()
+        if keep is None:
             return 0
-        return self.take(using, min(before, cutoff(using, window)), limit, run=before)
+        return self.take(using, min(before, cutoff(using, keep)), limit, run=before)
 
     def take(self, using: str, before: datetime, limit: int, *, run: datetime) -> int:
         """Delete rows that are over since before `before`; calls of a run go on from the last."""
@@ -60,13 +62,13 @@ def prune(using: str, older_than: timedelta | None = None, limit: int = 100_000)
     """Delete what has been over for longer than INBOX["RETENTION"]; return how many rows.
 
     Oldest first, in small transactions beside live traffic, at most `limit` rows. `older_than`
-    takes the place of the setting, and may be shorter. The relay's housekeeping and outbox_prune
-    do the same without being asked.
+    takes the place of the setting, and may be shorter. The housekeeping of consumers and relays,
+    and outbox_prune, do the same without being asked.
     """
-    window = inbox_settings().retention if older_than is None else older_than
-    if window is None:
+    keep = window() if older_than is None else older_than
+    if keep is None:
         return 0
-    before, deleted = database_now(using) - window, 0
+    before, deleted = cutoff(using, keep), 0
     for model in (Receipt, DeadLetter):
         closed = Closed(model, delete=True)
         while deleted < limit:
@@ -80,14 +82,25 @@ def prune(using: str, older_than: timedelta | None = None, limit: int = 100_000)
 
 
 def register() -> None:
-    """Let outbox_prune and the relay's housekeeping reach what the inbox owns."""
-    for name, model in (("receipts", Receipt), ("dead letters", DeadLetter)):
+    """Let outbox_prune and all housekeeping reach what the inbox owns."""
+    for name, model in OWNED.items():
         register_pruner(
             name,
             Closed(model, delete=True),
             count=Closed(model, delete=False),
             database=_database_of(model),
+            window=window,
         )
+
+
+def owned() -> list[Pruner]:
+    """Return the pruners of what the inbox owns."""
+    return [each for each in pruners() if each.name in OWNED]
+
+
+def window() -> timedelta | None:
+    """Return INBOX["RETENTION"]; None is for ever."""
+    return inbox_settings().retention
 
 
 def _database_of(model: type[Model]) -> Any:

@@ -1,7 +1,7 @@
 """Delete what nobody needs any more, in batches, beside live traffic.
 
 The outbox knows neither who reads its log nor who receives: whoever owns rows registers a pruner
-for them, so that one command and one housekeeping reach them all.
+for them, so that one command and the housekeeping of whoever runs reach them.
 """
 
 import zlib
@@ -14,12 +14,18 @@ from django.db import connections, transaction
 
 from outbox import sql
 from outbox.clock import database_now
+from outbox.conf import outbox_settings
 from outbox.emitting import write_database
 
 BATCH = 1000
 """Rows that one transaction deletes, by default."""
 
 PRUNE_KEY = zlib.crc32(b"django-outbox-inbox prune")
+
+
+def retention() -> timedelta | None:
+    """Return OUTBOX["RETENTION"], how long most things are kept; None is for ever."""
+    return outbox_settings().retention
 
 
 class Prune(Protocol):
@@ -38,13 +44,15 @@ class Pruner:
     """Some kind of row that is not kept for ever.
 
     `count`, if there is one, is like `prune` and deletes nothing. `database` returns the alias of
-    the database that holds the rows, as the routers say.
+    the database that holds the rows, as the routers say; `window` how long they are kept, None
+    for ever.
     """
 
     name: str
     prune: Prune
     count: Prune | None = None
     database: Callable[[], str] = write_database
+    window: Callable[[], timedelta | None] = retention
 
 
 _pruners: dict[str, Pruner] = {}
@@ -56,12 +64,13 @@ def register_pruner(
     *,
     count: Prune | None = None,
     database: Callable[[], str] = write_database,
+    window: Callable[[], timedelta | None] = retention,
 ) -> None:
-    """Let outbox_prune and the relay's housekeeping delete rows of a kind that people call `name`.
+    """Let outbox_prune and a relay's housekeeping delete rows of a kind that people call `name`.
 
     See Prune and Pruner for the arguments. A second registration of a name replaces the first.
     """
-    _pruners[name] = Pruner(name=name, prune=prune, count=count, database=database)
+    _pruners[name] = Pruner(name=name, prune=prune, count=count, database=database, window=window)
 
 
 def pruners() -> Sequence[Pruner]:

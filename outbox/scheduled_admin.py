@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.models import DELETION, LogEntry
+from django.contrib.admin.models import DELETION
 from django.contrib.admin.views.main import ChangeList
 from django.db import router, transaction
 from django.db.models import QuerySet
@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from outbox.admin_support import html
+from outbox.admin_support.actions import may, write_down
 from outbox.admin_support.base import KeysetChangeList
 from outbox.admin_support.envelopes import EnvelopeAdmin, TypeFilter
 from outbox.models import Scheduled
@@ -66,7 +67,7 @@ class ScheduledAdmin(EnvelopeAdmin):
         return ScheduledChangeList
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_outbox.cancel_scheduled")
+        return may(request, Scheduled, "cancel")
 
     @admin.action(permissions=["cancel"], description=_("Cancel the selected messages"))
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Scheduled]) -> None:
@@ -79,8 +80,7 @@ class ScheduledAdmin(EnvelopeAdmin):
             locked = waiting.select_for_update().order_by("pk")
             found = list(locked.only("pk", "type", "message_id"))
             Scheduled.objects.using(using).filter(pk__in=[each.pk for each in found]).delete()
-            assert request.user.pk is not None
-            LogEntry.objects.log_actions(request.user.pk, found, DELETION, "Cancelled.")
+            write_down(request, found, "Cancelled.", flag=DELETION)
         count = len(found)
         text = ngettext("%(count)d message cancelled.", "%(count)d messages cancelled.", count)
         self.message_user(request, text % {"count": count}, messages.SUCCESS)

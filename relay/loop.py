@@ -16,7 +16,7 @@ from relay.brokers.base import Broker
 from relay.conf import RelaySettings
 from relay.doorbell import Doorbell
 from relay.exceptions import MovedDatabase, StaleCursor
-from relay.housekeeping import Housekeeping
+from relay.housekeeping import housekeeping
 from relay.log import Log
 from relay.parking import Parking
 from relay.schedule import Schedule
@@ -75,7 +75,7 @@ class Relay:
         self._shutdown = shutdown
         self._alive_until = 0.0
         self._schedule = Schedule(log.using)
-        self._housekeeping = Housekeeping(log.using, conf.PRUNE_INTERVAL)
+        self._housekeeping = housekeeping(log.using, conf.PRUNE_INTERVAL)
         self._doorbell = Doorbell(log.using, shutdown, listen=conf.LISTEN)
 
     def run(self) -> None:

@@ -14,13 +14,15 @@ def may(request: HttpRequest, model: type[Model], verb: str) -> bool:
     return request.user.has_perm(f"{meta.app_label}.{verb}_{meta.model_name}")
 
 
-def write_down(request: HttpRequest, rows: Iterable[Model], what: str) -> None:
+def write_down(
+    request: HttpRequest, rows: Iterable[Model], what: str, *, flag: int = CHANGE
+) -> None:
     """Keep in Django's log of admin actions who did what to which rows."""
     assert request.user.pk is not None  # the admin lets nobody else in
     LogEntry.objects.log_actions(
         user_id=request.user.pk,
         queryset=_chosen(rows),
-        action_flag=CHANGE,
+        action_flag=flag,
         change_message=what,
     )
 

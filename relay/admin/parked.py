@@ -88,9 +88,9 @@ class ParkedAdmin(ReadOnlyAdmin):
 
     @admin.action(permissions=["requeue"], description=_("Try again now"))
     def requeue(self, request: HttpRequest, queryset: QuerySet[Parked]) -> None:
-        rows = list(queryset)
-        count = len(parking.requeue(queryset))
-        write_down(request, rows, "Requeued")
+        numbers = parking.requeue(queryset)
+        count = len(numbers)
+        write_down(request, Parked.objects.using(queryset.db).filter(pk__in=numbers), "Requeued")
         self.message_user(
             request,
             ngettext(
@@ -106,9 +106,9 @@ class ParkedAdmin(ReadOnlyAdmin):
         permissions=["discard"], description=_("Discard: never publish, let the key go on")
     )
     def discard(self, request: HttpRequest, queryset: QuerySet[Parked]) -> None:
-        rows = list(queryset)
-        count = len(parking.discard(queryset, by=request.user.get_username()))
-        write_down(request, rows, "Discarded")
+        numbers = parking.discard(queryset, by=request.user.get_username())
+        count = len(numbers)
+        write_down(request, Parked.objects.using(queryset.db).filter(pk__in=numbers), "Discarded")
         self.message_user(
             request,
             ngettext(

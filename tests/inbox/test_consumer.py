@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -13,8 +14,11 @@ import psycopg
 import pytest
 from amqp.channel import Channel
 from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connection, connections
+from django.test import override_settings
+from django.utils import timezone
 
 from inbox import consumer as consumer_module
+from inbox import retention
 from inbox.consumer import Consumer
 from inbox.ledger import Ledger
 from inbox.models import DeadLetter, Receipt
@@ -22,8 +26,10 @@ from inbox.receiver import Batch
 from inbox.registry import handlers
 from inbox.subscription import Subscription
 from inbox.verdicts import RetryPolicy
+from outbox import housekeeping
 from outbox.envelope import Envelope
 from outbox.exceptions import ConfigurationError
+from outbox.retention import Pruner
 from relay.brokers.amqp import message as amqp_message
 from tests.inbox.support import (
     Handling,
@@ -882,3 +888,72 @@ def test_an_unmigrated_database_is_an_error(queue: Queue, handling: Handling) ->
             cursor.execute("ALTER TABLE elsewhere RENAME TO django_inbox_receipt")
 
     until(lambda: queue.ready() == 1)
+
+
+# --- Housekeeping ---------------------------------------------------------------------------
+
+
+def old_receipts(count: int) -> None:
+    changed = timezone.now() - timedelta(days=40)
+    Receipt.objects.bulk_create(
+        Receipt(handler="gone", source="/s", message_id=f"m{number}", type="t", changed=changed)
+        for number in range(count)
+    )
+
+
+@override_settings(OUTBOX={"RETENTION": None})
+def test_a_consumer_prunes_what_the_inbox_owns(
+    queue: Queue, handling: Handling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any relay, and while its queue is idle; batch by batch, never what is young."""
+    monkeypatch.setattr(housekeeping, "BATCH", 4)
+    handling()
+    old_receipts(10)
+    queue.declare()
+    with (
+        closing_shutdown() as shutdown,
+        in_thread(queue.consumer(shutdown, PRUNE_INTERVAL=0.1).run),
+    ):
+        until(lambda: not Receipt.objects.exists())
+        queue.publish(happened(1))
+        until(lambda: effects() != [])
+        shutdown.request()
+
+    assert states() == ["processed"]
+
+
+def test_a_consumer_that_is_told_not_to_prune(queue: Queue, handling: Handling) -> None:
+    """PRUNE_INTERVAL of 0: outbox_prune or a relay does."""
+    handling()
+    old_receipts(1)
+    with closing_shutdown() as shutdown:
+        consumer = queue.consumer(shutdown, PRUNE_INTERVAL=0)
+        assert consumer.run(until_empty=True) is True
+
+    assert Receipt.objects.exists()
+
+
+def test_a_consumer_goes_on_if_it_cannot_prune(
+    queue: Queue,
+    handling: Handling,
+    monkeypatch: pytest.MonkeyPatch,
+    told: Callable[[str], list[str]],
+) -> None:
+    """It says so, and tries again in the next round."""
+
+    def broken(using: str, **_: Any) -> int:
+        with connections[using].cursor() as cursor:
+            cursor.execute("SELECT no_such_column")
+        return 0
+
+    handling()
+    monkeypatch.setattr(retention, "owned", lambda: [Pruner(name="receipts", prune=broken)])
+    queue.declare()
+    with (
+        closing_shutdown() as shutdown,
+        in_thread(queue.consumer(shutdown, PRUNE_INTERVAL=0.1).run),
+    ):
+        until(lambda: len(told("Housekeeping is put off")) > 1)
+        queue.publish(happened(1))
+        until(lambda: effects() != [])
+        shutdown.request()

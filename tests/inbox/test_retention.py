@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from inbox import retention
 from inbox.models import DeadLetter, Original, Receipt
-from inbox.retention import prune
+from inbox.retention import owned, prune
 from inbox.states import CLOSED, OPEN, State
 from outbox.retention import Pruner, pruners
 from tests.inbox.support import Handling, happened, postgresql, receive
@@ -172,6 +172,15 @@ def test_the_longer_of_the_two_windows_counts(inbox: int | None, days: int) -> N
 
     with override_settings(INBOX={"RETENTION": inbox}):
         assert registered("receipts").prune("default", before=before, limit=10) == 0
+
+
+def test_housekeeping_goes_by_the_window_of_the_inbox() -> None:
+    """Whatever OUTBOX["RETENTION"] says: each kind of row has its own."""
+    assert {each.name for each in owned()} == {"receipts", "dead letters"}
+    with override_settings(OUTBOX={"RETENTION": None}, INBOX={"RETENTION": 3}):
+        assert {each.window() for each in owned()} == {timedelta(days=3)}
+    with override_settings(INBOX={"RETENTION": None}):
+        assert {each.window() for each in owned()} == {None}
 
 
 def test_dead_letters_have_a_pruner_of_their_own() -> None:

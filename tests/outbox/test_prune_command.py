@@ -92,6 +92,14 @@ def test_what_is_kept_for_ever() -> None:
     assert Message.objects.count() == 2
 
 
+def test_each_kind_is_kept_as_its_own_setting_says() -> None:
+    """What the outbox keeps for ever is no reason to keep receipts."""
+    with override_settings(OUTBOX={"RETENTION": None}):
+        assert set(prune()["rows"]) == {"receipts", "dead letters"}
+    with override_settings(INBOX={"RETENTION": None}):
+        assert {"messages", "receipts"} & set(prune()["rows"]) == {"messages"}
+
+
 @pytest.mark.parametrize("age", ["", "7w", "-1d", "d", "1e9d", "nan", "999999999d"])
 def test_an_age_that_is_none(age: str) -> None:
     """It says what an age looks like."""

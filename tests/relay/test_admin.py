@@ -6,7 +6,7 @@ import pytest
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client, override_settings
 
 import outbox
@@ -17,6 +17,9 @@ from relay.log import open_log
 from relay.models import Checkpoint, Parked
 from relay.transfer import process_name, transfer
 from tests.admin_pages import ALL_MODELS, counted, detail_url, list_url, log_in, page, rows, shown
+from tests.inbox.support import until
+from tests.outbox.test_prune_command import waiting_for_lock
+from tests.sessions import sessions
 from tests.support import Counted, RecordingBroker
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
@@ -333,3 +336,44 @@ def test_discard_is_an_action(viewer: Client) -> None:
     assert (head.state, head.settled_by) == ("discarded", "viewer")
     assert behind.state == "parked"
     assert LogEntry.objects.get().object_id == str(head.pk)
+
+
+@pytest.mark.parametrize(
+    ("action", "changed"),
+    [("requeue", ("dead", "parked")), ("discard", ("dead", "parked", "waiting"))],
+)
+def test_only_what_changed_is_written_down(
+    viewer: Client, action: str, changed: tuple[str, ...]
+) -> None:
+    """A row that is settled, or that the action means nothing to, was selected in vain."""
+    parked = park("a", "b", "c", "d")
+    rows = {row.state: row for row in parked if row.key == "a"}
+    for state, key in (("dead", "b"), ("published", "c"), ("discarded", "d")):
+        [rows[state]] = (row for row in parked if row.key == key and row.state == "parked")
+        Parked.objects.filter(pk=rows[state].pk).update(state=state)
+    permit(f"{action}_parked")
+    act(viewer, action, *rows.values())
+
+    assert len(rows) == 5
+    written = {entry.object_id: entry.change_message for entry in LogEntry.objects.all()}
+    what = {"requeue": "Requeued", "discard": "Discarded"}[action]
+    assert written == {str(rows[state].pk): what for state in changed}
+
+
+def test_what_the_relay_settles_meanwhile_is_not_written_down(viewer: Client) -> None:
+    """The action waits for the relay's transaction, and sees what became of the message."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one writer at a time")
+    [head, _] = park("a")
+    permit("discard_parked")
+    with sessions(1) as [other]:
+        with transaction.atomic():
+            Parked.objects.filter(pk=head.pk).update(state="published")
+            acting = other.start(act, viewer, "discard", head)
+            until(waiting_for_lock)
+        text = acting.result(30)
+
+    head.refresh_from_db()
+    assert "0 messages will never be published" in text
+    assert head.state == "published"
+    assert not LogEntry.objects.exists()

@@ -9,13 +9,16 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 import outbox
+from inbox.models import Receipt
+from outbox import housekeeping as module
+from outbox.housekeeping import Housekeeping
 from outbox.models import Message
-from outbox.retention import PRUNE_KEY
-from relay import housekeeping
+from outbox.retention import PRUNE_KEY, pruners
 from relay.conf import RelaySettings
-from relay.housekeeping import Housekeeping
+from relay.housekeeping import housekeeping
 from tests.processes import running
 from tests.relay.test_retention import commit, publish, relays
 from tests.sessions import sessions
@@ -39,8 +42,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(housekeeping, "time", clock)
-    monkeypatch.setattr(housekeeping, "BATCH", 5)
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "BATCH", 5)
     return clock
 
 
@@ -69,7 +72,7 @@ def turns(keeper: Housekeeping, clock: Clock, step: float, until: Callable[[], o
 def test_a_round_prunes_batch_by_batch(clock: Clock) -> None:
     """At most one batch a turn; between rounds there is nothing to wait for."""
     published_long_ago(12)
-    keeper = Housekeeping("default", 60)
+    keeper = housekeeping("default", 60)
     counts = []
     for _ in range(4):
         clock.now += 60
@@ -82,7 +85,7 @@ def test_a_round_prunes_batch_by_batch(clock: Clock) -> None:
 def test_nothing_before_its_time(clock: Clock) -> None:
     """A turn that is too early runs no statement; a relay has other things to do at its start."""
     published_long_ago(1)
-    keeper = Housekeeping("default", 60)
+    keeper = housekeeping("default", 60)
     with CaptureQueriesContext(connection) as captured:
         for _ in range(29):
             clock.now += 1
@@ -95,7 +98,7 @@ def test_nothing_before_its_time(clock: Clock) -> None:
 def test_never_more_than_a_tenth_of_the_time(clock: Clock) -> None:
     """A batch that takes two seconds is followed by eighteen of something else."""
     published_long_ago(12)
-    keeper = Housekeeping("default", 60)
+    keeper = housekeeping("default", 60)
     clock.now += 60
     clock.cost = 2.0
     keeper.turn()
@@ -114,11 +117,11 @@ def test_never_more_than_a_tenth_of_the_time(clock: Clock) -> None:
 def test_off(clock: Clock) -> None:
     """An interval of 0, or a retention of None, prunes nothing."""
     published_long_ago(1)
-    keeper = Housekeeping("default", 0)
+    keeper = housekeeping("default", 0)
     clock.now += 10**9
     assert keeper.turn() == 0
-    with override_settings(OUTBOX={"RETENTION": None}):
-        keeper = Housekeeping("default", 60)
+    with override_settings(OUTBOX={"RETENTION": None}, INBOX={"RETENTION": None}):
+        keeper = housekeeping("default", 60)
         clock.now += 10**9
         assert keeper.turn() == 0
 
@@ -126,12 +129,35 @@ def test_off(clock: Clock) -> None:
     assert keeper.until_turn() == float("inf")
 
 
+def test_each_kind_has_its_own_window(clock: Clock) -> None:
+    """Messages that are kept for ever do not keep receipts, nor the other way round."""
+    published_long_ago(1)
+
+    def receipt(days: int) -> None:
+        changed = timezone.now() - timedelta(days=days)
+        Receipt.objects.create(handler="h", source="/s", message_id="m", type="t", changed=changed)
+
+    def pruned() -> tuple[bool, bool]:
+        keeper = housekeeping("default", 60)
+        for _ in range(10):
+            clock.now += 60
+            keeper.turn()
+        return not Message.objects.exists(), not Receipt.objects.exists()
+
+    receipt(days=40)
+    with override_settings(OUTBOX={"LANES": 2, "RETENTION": None}):
+        assert pruned() == (False, True)
+    receipt(days=4000)
+    with override_settings(INBOX={"RETENTION": None}):
+        assert pruned() == (True, False)
+
+
 def test_one_process_does_it(clock: Clock) -> None:
     """While another one prunes, this one comes back at the next round."""
     if connection.vendor != "postgresql":
         pytest.skip("SQLite has one writer at a time")
     published_long_ago(1)
-    keeper = Housekeeping("default", 60)
+    keeper = housekeeping("default", 60)
     clock.now += 60
     with transaction.atomic(), sessions(1) as [other]:
         with connection.cursor() as cursor:
@@ -151,11 +177,12 @@ def test_a_database_error_puts_it_off(clock: Clock, caplog: pytest.LogCaptureFix
             cursor.execute("SELECT no_such_column")
         return 0
 
-    keeper = Housekeeping("default", 60)
+    keeper = housekeeping("default", 60)
     with pytest.MonkeyPatch.context() as patch:
-        [pruner, *_] = housekeeping.pruners()
+        [pruner, *_] = pruners()
         patch.setattr(
-            housekeeping, "pruners", lambda: [type(pruner)(name="messages", prune=broken)]
+            "relay.housekeeping.pruners",
+            lambda: [type(pruner)(name="messages", prune=broken)],
         )
         clock.now += 60
         assert keeper.turn() == 0

@@ -10,9 +10,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, ProgrammingError
 
-from outbox.conf import outbox_settings
 from outbox.exceptions import OutboxError
-from outbox.retention import BATCH, Pruner, cutoff, prune_batch, pruners
+from outbox.retention import BATCH, Pruner, cutoff, prune_batch, pruners, retention
 from outbox.shutdown import Shutdown
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
@@ -21,9 +20,9 @@ _LENGTH = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([dhms]?)")
 
 class Command(BaseCommand):
     help = (
-        "Delete messages that every relay has published, checkpoints and receipts that are older "
-        "than OUTBOX['RETENTION'], in batches, beside live traffic. Never what is owed, parked or "
-        "dead. SIGTERM ends it after the batch, with 0."
+        "Delete messages that every relay has published, and checkpoints, that are older than "
+        "OUTBOX['RETENTION'], and receipts older than INBOX['RETENTION'], in batches, beside live "
+        "traffic. Never what is owed, parked or dead. SIGTERM ends it after the batch, with 0."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -31,7 +30,7 @@ class Command(BaseCommand):
             "--older-than",
             type=_length,
             metavar="7d",
-            help="another age than RETENTION: a number with d, h, m or s; days without",
+            help="another age than OUTBOX['RETENTION']: a number with d, h, m or s; days without",
         )
         parser.add_argument(
             "--database", metavar="ALIAS", help="where, by default as the routers say"
@@ -45,18 +44,16 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        keep: timedelta | None = options["older_than"]
-        if keep is None:
-            keep = outbox_settings().retention
+        given: timedelta | None = options["older_than"]
         found: dict[str, int | None] = {}
         started = time.monotonic()
         with Shutdown() as shutdown:
             shutdown.install()
-            for pruner in pruners() if keep is not None else ():
+            for pruner in pruners():
                 try:
-                    found[pruner.name] = self._prune(
-                        pruner, keep or timedelta(0), shutdown, options
-                    )
+                    keep = pruner.window() if given is None else given
+                    if keep is not None:
+                        found[pruner.name] = self._prune(pruner, keep, shutdown, options)
                 except OutboxError as exc:
                     raise CommandError(str(exc)) from exc
                 except (ProgrammingError, OperationalError) as exc:
@@ -65,7 +62,7 @@ class Command(BaseCommand):
                         "Has it been migrated? Run: manage.py migrate"
                     ) from exc
             stopped = shutdown.requested
-        self._report(found, keep, stopped, time.monotonic() - started, options)
+        self._report(found, given, stopped, time.monotonic() - started, options)
 
     @staticmethod
     def _prune(
@@ -86,12 +83,13 @@ class Command(BaseCommand):
     def _report(
         self,
         found: dict[str, int | None],
-        keep: timedelta | None,
+        given: timedelta | None,
         stopped: bool,
         seconds: float,
         options: dict[str, Any],
     ) -> None:
         verb = "would be deleted" if options["dry_run"] else "deleted"
+        keep = retention() if given is None else given
         if options["json"]:
             figures = {
                 "older_than_seconds": None if keep is None else keep.total_seconds(),
@@ -101,12 +99,14 @@ class Command(BaseCommand):
                 "seconds": round(seconds, 3),
             }
             self.stdout.write(json.dumps(figures))
-        elif keep is None:
-            self.stdout.write("OUTBOX['RETENTION'] is None: everything is kept. Use --older-than.")
         else:
             for name, count in found.items():
                 number = "it cannot be told how many" if count is None else f"{count:,}"
                 self.stdout.write(f"{name}: {number} {verb}")
+            if kept := [each.name for each in pruners() if each.name not in found]:
+                self.stdout.write(
+                    f"{', '.join(kept)}: kept for ever, as RETENTION is None. Use --older-than."
+                )
             if stopped:
                 self.stdout.write("Stopped by a signal; the rest is for the next time.")
 
