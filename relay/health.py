@@ -83,8 +83,10 @@ def _relay(name: str, found: list[LaneStatus], using: str) -> Iterator[Finding]:
             level=Level.INFO,
             id="relay.retired",
             title=f"Relay {name!r} is only in checkpoints",
-            text="It is not in RELAYS: nothing is published by it or kept for it.",
-            hint="If it was renamed, the new name starts on its own, from where its START says.",
+            text="It is not in RELAYS: nothing is published by it, and only what it has parked is "
+            "kept for it.",
+            hint="If it was renamed, the new name starts on its own, from where its START says. "
+            "What it has parked is kept until it is discarded, see manage.py relay_requeue.",
             figures=figures,
         )
         return
@@ -121,7 +123,7 @@ def _progress(
             id="relay.stalled",
             title=f"Relay {name!r}: lanes stand still",
             text=f"{backlog}; lanes {_list(stalled)} do not move, though a process is there.",
-            hint="Its log says why: the broker is away, or a message was refused.",
+            hint="Its log says why: the broker is away, or does not confirm.",
             figures=figures,
         )
     if max(status.oldest_pending or 0 for status in found) > BEHIND_SECONDS:
@@ -193,7 +195,7 @@ def _retention(using: str) -> Iterator[Finding]:
             level=Level.INFO,
             id="relay.retention",
             title="Retention",
-            text="OUTBOX['RETENTION'] is None: the tables grow for ever.",
+            text="OUTBOX['RETENTION'] is None: the log grows for ever.",
         )
         return
     # The housekeeping comes round in its own time.
