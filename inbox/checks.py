@@ -9,6 +9,7 @@ from django.db import router
 
 from inbox.conf import InboxSettings, inbox_settings
 from inbox.models import DeadLetter, Receipt
+from outbox import amqp
 from outbox.conf import outbox_settings, parse
 from outbox.emitting import write_database
 from outbox.exceptions import ConfigurationError
@@ -22,7 +23,9 @@ LOCAL_RECEIVER = "inbox.local.receive"
 def check_settings(**_: Any) -> list[CheckMessage]:
     """E001: INBOX is not as it should be."""
     try:
-        parse(InboxSettings, getattr(settings, "INBOX", {}), "INBOX")
+        conf = parse(InboxSettings, getattr(settings, "INBOX", {}), "INBOX")
+        if conf.URL:
+            amqp.check_url(conf.URL)
     except ConfigurationError as exc:
         return [Error(str(exc), hint="See the reference of settings.", id="inbox.E001")]
     return []

@@ -15,6 +15,7 @@ from inbox.registry import handlers
 from inbox.states import State
 from inbox.topology import queue_name
 from outbox import amqp
+from outbox.exceptions import ConfigurationError
 from outbox.health import Finding, Level
 
 COUNTED = 1000
@@ -103,6 +104,7 @@ def _queues() -> Iterator[Finding]:
         return
     conf = inbox_settings()
     try:
+        amqp.check_url(url)
         connection = amqp.connect(
             url,
             name="django-outbox-inbox doctor",
@@ -111,7 +113,7 @@ def _queues() -> Iterator[Finding]:
             heartbeat=0,
             ssl=conf.SSL,
         )
-    except (AMQPError, OSError) as exc:
+    except (AMQPError, OSError, ConfigurationError) as exc:
         yield Finding(
             level=Level.ERROR,
             id="inbox.broker",

@@ -368,6 +368,7 @@ def test_what_the_relay_settles_meanwhile_is_not_written_down(viewer: Client) ->
     permit("discard_parked")
     with sessions(1) as [other]:
         with transaction.atomic():
+            assert open_log("default", using="default").acquire(head.lane) is not None
             Parked.objects.filter(pk=head.pk).update(state="published")
             acting = other.start(act, viewer, "discard", head)
             until(waiting_for_lock)

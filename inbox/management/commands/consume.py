@@ -10,6 +10,7 @@ from inbox.conf import broker_url, inbox_settings
 from inbox.consumer import Consumer
 from inbox.models import Receipt
 from inbox.registry import handlers
+from outbox.commands import database_alias
 from outbox.exceptions import OutboxError
 from outbox.shutdown import Shutdown
 from outbox.terminal import Reporter, rate
@@ -27,7 +28,10 @@ class Command(BaseCommand):
             "--group", metavar="NAME", help="which group; needed if handlers name several"
         )
         parser.add_argument(
-            "--database", metavar="ALIAS", help="where receipts are, by default as the routers say"
+            "--database",
+            type=database_alias,
+            metavar="ALIAS",
+            help="where receipts are, by default as the routers say",
         )
         parser.add_argument(
             "--until-empty",

@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from inbox import actions
 from inbox.models import DeadLetter, Receipt
 from inbox.states import Event, State, letters_before, states_before
+from outbox.commands import database_alias, database_errors_explained
 
 logger = logging.getLogger("inbox")
 STEP = 200
@@ -43,9 +44,15 @@ class Command(BaseCommand):
         parser.add_argument("--discard", action="store_true", help="give up instead of retrying")
         parser.add_argument("--dry-run", action="store_true", help="only count")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
-        parser.add_argument("--database", metavar="ALIAS", help="by default as the routers say")
+        parser.add_argument(
+            "--database", type=database_alias, metavar="ALIAS", help="by default as the routers say"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        with database_errors_explained():
+            self._work(options)
+
+    def _work(self, options: dict[str, Any]) -> None:
         letters, discards = options["dead_letters"], options["discard"]
         model = DeadLetter if letters else Receipt
         using = options["database"] or router.db_for_write(model)

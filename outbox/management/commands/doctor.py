@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from outbox.commands import database_alias
 from outbox.emitting import write_database
 from outbox.health import EXIT_CODES, Finding, Level, examine, worst
 
@@ -22,7 +23,10 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
-            "--database", metavar="ALIAS", help="whose outbox, by default as the routers say"
+            "--database",
+            type=database_alias,
+            metavar="ALIAS",
+            help="whose outbox, by default as the routers say",
         )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, ProgrammingError
 
+from outbox.commands import database_alias
 from outbox.exceptions import OutboxError
 from outbox.retention import BATCH, Pruner, cutoff, prune_batch, pruners, retention
 from outbox.shutdown import Shutdown
@@ -33,7 +34,10 @@ class Command(BaseCommand):
             help="another age than OUTBOX['RETENTION']: a number with d, h, m or s; days without",
         )
         parser.add_argument(
-            "--database", metavar="ALIAS", help="where, by default as the routers say"
+            "--database",
+            type=database_alias,
+            metavar="ALIAS",
+            help="where, by default as the routers say",
         )
         parser.add_argument(
             "--batch", type=_batch, default=BATCH, metavar="N", help="rows at once (%(default)s)"

@@ -6,6 +6,7 @@ from typing import IO, Any, cast
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, ProgrammingError
 
+from outbox.commands import database_alias
 from outbox.emitting import write_database
 from outbox.exceptions import OutboxError
 from outbox.shutdown import Shutdown
@@ -27,7 +28,10 @@ class Command(BaseCommand):
             "--relay", default=DEFAULT_RELAY, metavar="NAME", help="which of RELAYS (%(default)s)"
         )
         parser.add_argument(
-            "--database", metavar="ALIAS", help="whose outbox, by default as the routers say"
+            "--database",
+            type=database_alias,
+            metavar="ALIAS",
+            help="whose outbox, by default as the routers say",
         )
         parser.add_argument(
             "--page-size",

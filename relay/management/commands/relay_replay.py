@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 from django.utils import timezone
 
+from outbox.commands import database_alias, database_errors_explained
 from outbox.emitting import write_database
 from outbox.exceptions import OutboxError
 from outbox.routing import is_pattern
@@ -33,7 +34,10 @@ class Command(BaseCommand):
             "--relay", default=DEFAULT_RELAY, metavar="NAME", help="which of RELAYS (%(default)s)"
         )
         parser.add_argument(
-            "--database", metavar="ALIAS", help="whose outbox, by default as the routers say"
+            "--database",
+            type=database_alias,
+            metavar="ALIAS",
+            help="whose outbox, by default as the routers say",
         )
         parser.add_argument("--from-position", type=_position, metavar="N", help="first position")
         parser.add_argument("--to-position", type=_position, metavar="N", help="last position")
@@ -68,6 +72,10 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        with database_errors_explained():
+            self._work(options)
+
+    def _work(self, options: dict[str, Any]) -> None:
         selection = _selection(options)
         with Shutdown() as shutdown:
             try:

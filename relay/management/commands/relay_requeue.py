@@ -9,6 +9,7 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 
+from outbox.commands import database_alias, database_errors_explained
 from outbox.emitting import write_database
 from relay.models import Parked
 from relay.parked import TRANSITIONS, Verb
@@ -35,9 +36,15 @@ class Command(BaseCommand):
         parser.add_argument("--discard", action="store_true", help="give them up instead")
         parser.add_argument("--dry-run", action="store_true", help="only count")
         parser.add_argument("--json", action="store_true")
-        parser.add_argument("--database", metavar="ALIAS", help="by default as the routers say")
+        parser.add_argument(
+            "--database", type=database_alias, metavar="ALIAS", help="by default as the routers say"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        with database_errors_explained():
+            self._work(options)
+
+    def _work(self, options: dict[str, Any]) -> None:
         rows = self._chosen(options)
         verb = Verb.DISCARD if options["discard"] else Verb.REQUEUE
         if options["dry_run"]:

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, ProgrammingError
 
 from outbox.admin_support.html import DASH, span
+from outbox.commands import database_alias
 from outbox.emitting import write_database
 from outbox.exceptions import OutboxError
 from relay import status as statuses
@@ -38,7 +39,10 @@ class Command(BaseCommand):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--relay", metavar="NAME", help="only this one")
         parser.add_argument(
-            "--database", metavar="ALIAS", help="whose outbox, by default as the routers say"
+            "--database",
+            type=database_alias,
+            metavar="ALIAS",
+            help="whose outbox, by default as the routers say",
         )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
