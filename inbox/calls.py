@@ -2,20 +2,24 @@
 
 If a handler raises, nothing of it remains. Constraints that the database checks at the commit
 would let one handler fail all of them: they are checked before, and if one is violated the
-transaction starts again and checks after each call. It starts again as well when a handler ends
-the transaction, past Django: without calling that one.
+transaction starts again and checks after each call.
+
+It starts again as well when a handler ends the transaction, past Django, as no statement of ours
+can keep it from doing. If that was a rollback, without calling that one. If it was a commit, then
+what the handlers did until then is there, so that counts, and they are not called again.
 """
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from django.db import DatabaseError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from inbox.ledger import Claim
+from inbox.ledger import Claim, Ledger
 from inbox.registry import Handler
-from inbox.transactions import kept_open, lost, transaction_lives
+from inbox.transactions import apart, kept_open, lost, transaction_lives
 from inbox.verdicts import Reject, Retry
 from outbox.context import Context, use_context
 from outbox.envelope import Envelope
@@ -36,47 +40,70 @@ class DeferredViolation(Exception):
 class TransactionEnded(Exception):
     """A handler ended the transaction, on a connection that is not lost."""
 
-    def __init__(self, claim: Claim, reason: str) -> None:
+    def __init__(self, claim: Claim, reason: str, hooks: list[Any]) -> None:
         super().__init__(reason)
         self.claim = claim
+        self.hooks = hooks
 
 
 class Calls:
-    """The handler calls of one transaction on the database `using`."""
+    """The handler calls of one transaction, in which the ledger claims what is to be handled."""
 
-    def __init__(self, using: str) -> None:
-        self._using = using
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._using = ledger.using
         self._check_each = False
         self._set_aside: dict[Claim, TransactionEnded] = {}
         self._made = 0
+        self._ended: TransactionEnded | None = None
 
-    def run(self, work: Callable[[], T]) -> T:
+    @property
+    def over(self) -> bool:
+        """Whether the transaction has ended: no other call can be made in it."""
+        return self._ended is not None
+
+    def run(self, work: Callable[[], T], keep: Callable[[], None]) -> T:
         """Run `work` in a transaction, and again where calls have to be made in another way.
+
+        When a handler has committed the transaction, `keep` runs in the next one: it has to write
+        what has become of the calls that were made, and to take back what else was written.
 
         Raises a database error that is an outage when the database is away; nothing has happened
         then.
         """
-        while True:  # each time with another call set aside, so it ends
+        while True:  # each time with another call set aside or over, so it ends
             # What the caller did in a transaction of his own could not be done again.
-            self._repeatable = not connections[self._using].in_atomic_block
+            repeatable = not connections[self._using].in_atomic_block
             self._made = 0
+            self._ended = None
             try:
                 with transaction.atomic(using=self._using):
                     result = work()
+                    if self._ended is not None:
+                        raise self._ended
                     self._check_deferred()
                     return result
             except DeferredViolation:
                 self._check_each = True
             except TransactionEnded as exc:
-                self._set_aside[exc.claim] = exc
+                if not self._keep(exc, keep, nullcontext() if repeatable else apart(self._using)):
+                    self._set_aside[exc.claim] = exc
+                elif repeatable:
+                    _run_hooks(exc.hooks)
+                if not repeatable:
+                    raise _lost(exc.claim[1], exc) from exc
 
     def call(self, found: Handler, event: Any, envelope: Envelope) -> BaseException | None:
-        """Run a handler in a savepoint; return what it raised, then nothing of it remains."""
+        """Run a handler in a savepoint; return what it raised, then nothing of it remains.
+
+        If it ends the transaction, `over` is true then: what is returned holds if that was a
+        commit.
+        """
         claim = (envelope.id, found.name, envelope.source)
         if claim in self._set_aside:
             return self._set_aside[claim]
         connection = connections[self._using]
-        hooks = len(connection.run_on_commit)
+        before = list(connection.run_on_commit)
         try:
             with transaction.atomic(using=self._using), use_context(Context.caused_by(envelope)):
                 with kept_open(connection):
@@ -91,17 +118,39 @@ class Calls:
         except KeyboardInterrupt:
             raise  # a person's wish, not the handler's
         except BaseException as exc:
-            alive = transaction_lives(connection)
-            if not alive and (lost(connection, exc) or not self._repeatable):
-                raise OperationalError(
-                    f"the transaction was lost while handler {found.name} ran: {describe(exc)}"
-                ) from exc
-            if not alive:
-                raise TransactionEnded(claim, f"ended the transaction: {describe(exc)}") from exc
-            return exc
-        _make_robust(connection, hooks)
+            if transaction_lives(connection):
+                return exc
+            if lost(connection, exc):
+                raise _lost(found.name, exc) from exc
+            self._ended = TransactionEnded(claim, f"ended the transaction: {describe(exc)}", before)
+            self._ended.__cause__ = exc
+            return None
+        _make_robust(connection, len(before))
         self._made += 1
         return None
+
+    def _keep(
+        self, ended: TransactionEnded, keep: Callable[[], None], where: AbstractContextManager[None]
+    ) -> bool:
+        """Tell whether the transaction was committed; if so, keep what has become of the calls.
+
+        At once and by itself: as long as it has not, receipts stand of handlers that did not run.
+        """
+        with where, transaction.atomic(using=self._using):
+            if not self._ledger.committed():
+                return False
+            keep()
+        message, name, _ = ended.claim
+        logger.error(
+            "Handler %s has committed the transaction that it shares with others, on message %s. "
+            "It counts as processed and is not called again: what it did until then remains, what "
+            "it did after that does not. Look whether something is missing, and let it end no "
+            "transaction: atomic() gives it a savepoint of its own.",
+            name,
+            message,
+            exc_info=ended,
+        )
+        return True
 
     def _check_deferred(self) -> None:
         if self._check_each or not self._made:
@@ -119,6 +168,19 @@ def describe(exc: BaseException) -> str:
     if isinstance(exc, Retry | Reject | TransactionEnded):
         return str(exc)
     return f"{type(exc).__name__}: {exc}"
+
+
+def _lost(name: str, exc: BaseException) -> OperationalError:
+    return OperationalError(f"the transaction was lost while handler {name} ran: {describe(exc)}")
+
+
+def _run_hooks(hooks: list[Any]) -> None:
+    """Run on_commit hooks of a transaction that was committed past Django, which forgot them."""
+    for _, hook, _ in hooks:
+        try:
+            hook()
+        except Exception:
+            logger.exception("Error calling %r in on_commit()", hook)
 
 
 def _make_robust(connection: BaseDatabaseWrapper, start: int) -> None:

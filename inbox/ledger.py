@@ -90,11 +90,12 @@ class Ledger:
     """Reads and writes receipts within the caller's transaction on the database `using`."""
 
     def __init__(self, using: str) -> None:
-        self._using = using
+        self.using = using
+        self._transaction: str | None = None
 
     @property
     def _connection(self) -> BaseDatabaseWrapper:
-        return connections[self._using]  # the running thread's own
+        return connections[self.using]  # the running thread's own
 
     @property
     def vendor(self) -> str:
@@ -108,7 +109,24 @@ class Ledger:
     def claim(self, rows: Sequence[Row]) -> dict[Claim, int]:
         """Insert receipts; return the numbers of those that were not there before."""
         found = self._many(lambda n: sql.claim(n, self.vendor), rows)
+        self._note(found)
         return {(row[0], row[1], row[2]): row[3] for row in found}
+
+    def forget(self, numbers: Sequence[int]) -> None:
+        """Take claims back."""
+        self._many(sql.forget, [(each,) for each in numbers], reads=False)
+
+    def committed(self) -> bool:
+        """Tell whether the transaction of the last claim, or of the last look at what is due,
+        has committed. SQLite, for development, does not say.
+        """
+        if self._transaction is None:
+            return False
+        [(committed,)] = self.run(sql.committed(), [self._transaction])
+        return bool(committed)
+
+    def _note(self, found: Sequence[Row]) -> None:
+        self._transaction = found[0][-1] if found else None
 
     def keep(self, rows: Sequence[Kept]) -> None:
         self._many(lambda n: sql.keep(n, self.vendor), rows, reads=False)
@@ -130,7 +148,8 @@ class Ledger:
             return []
         statement = sql.due(len(handlers), self.vendor)
         rows = self.run(statement, [*handlers, limit, *handlers, limit])
-        return [Due(*row) for row in rows]
+        self._note(rows)
+        return [Due(*row[:-1]) for row in rows]
 
     def stored(self, numbers: Sequence[int]) -> list[Stored]:
         found = self._many(lambda n: sql.stored(n, self.vendor), [(each,) for each in numbers])

@@ -52,7 +52,10 @@ class Batch:
         self._group = group
         self._using = using
         self._ledger = Ledger(using)
-        self._calls = Calls(using)
+        self._calls = Calls(self._ledger)
+        # Of transactions that a handler has committed.
+        self._done: set[Claim] = set()
+        self._noted: list[Outcome] = []
 
     def receive(self) -> list[Result]:
         """Process the batch and commit; return what became of each delivery, in order.
@@ -60,7 +63,7 @@ class Batch:
         Raises a database error that is an outage when the database is away; nothing has happened
         then.
         """
-        self._calls.run(self._receive)
+        self._calls.run(self._receive, self._keep_handled)
         hit("inbox.committed")
         deadletters.tell(self.unusable)
         for outcome in self._told:
@@ -70,26 +73,43 @@ class Batch:
     def _receive(self) -> None:
         self.results = [Result() for _ in self.deliveries]
         self.unusable = []
-        self._told: list[Outcome] = []
+        self._told = list(self._noted)
         self._kept: list[Kept] = []
+        self._handled: set[Claim] = set()
+        self._counted: set[Claim] = set()
         wanted = self._decode()
         hit("inbox.received")
         keys = {key for item in wanted for found in item.handlers if (key := _line(found, item))}
         # Before the receipts: whoever waits for one of those holds all its lines already.
         self._ledger.lock(keys)
-        claims = self._claim(wanted)
+        self._claims = self._claim(wanted)
+        claims = dict(self._claims)
         self._lines = self._ledger.lines(keys) if claims else {}
         for item in wanted:
             for found in item.handlers:
                 self._handle(found, item, claims)
+                if self._calls.over:
+                    return
+        self._write()
+        if self._keep_letters:
+            deadletters.bury(self.unusable, self._using)
+        hit("inbox.handled")
+
+    def _write(self) -> None:
         self._ledger.keep(sorted(self._kept))
         self._ledger.advance(self._lines.values())
         ready = {line.key: 0.0 for line in self._lines.values() if line.ready}
         self._ledger.wake(ready)
-        self.woke = bool(ready)
-        if self._keep_letters:
-            deadletters.bury(self.unusable, self._using)
-        hit("inbox.handled")
+        self.woke |= bool(ready)
+
+    def _keep_handled(self) -> None:
+        """Let no receipts stand but those of handlers that have run; the others are to come."""
+        claims = self._claims
+        self._ledger.forget(sorted(claims[each] for each in claims.keys() - self._handled))
+        self._kept = [each for each in self._kept if each.state is State.PROCESSED]
+        self._write()
+        self._done |= self._handled
+        self._noted = [each for each in self._told if each.state is State.PROCESSED]
 
     def _decode(self) -> list[Wanted]:
         """Return the usable messages and who wants them; the others become dead letters."""
@@ -134,14 +154,20 @@ class Batch:
 
     def _handle(self, found: Handler, item: Wanted, claims: dict[Claim, int]) -> None:
         envelope, result = item.envelope, item.result
+        claim = (envelope.id, found.name, envelope.source)
         # A second copy in this batch is a duplicate.
-        number = claims.pop((envelope.id, found.name, envelope.source), None)
+        number = claims.pop(claim, None)
         if number is None:
-            result.duplicates += 1
+            again = claim in self._done - self._counted
+            self._counted.add(claim)
+            result.handled += again
+            result.duplicates += not again
             return
         line = self._lines.get(key) if (key := _line(found, item)) else None
         outcome, place = self._decide(found, envelope, line)
         _count(result, outcome)
+        if outcome.state is State.PROCESSED:
+            self._handled.add(claim)
         if outcome.state is State.PROCESSED and outcome.reason is None:
             return
         self._told.append(outcome)

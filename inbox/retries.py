@@ -7,7 +7,7 @@ ordered handlers by an advisory lock; neither waits for another process.
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -47,7 +47,6 @@ class Retries:
     """Takes turns at what is due for a group of handlers, or for all, on a database."""
 
     def __init__(self, using: str, group: str | None = None) -> None:
-        self._using = using
         self._group = group
         self._ledger = Ledger(using)
 
@@ -58,8 +57,8 @@ class Retries:
         is away; nothing has happened then.
         """
         names = [each.name for each in handlers if self._group in (None, each.group)]
-        work = _Work(self._ledger, Calls(self._using), names, limit, seconds)
-        turn = work.calls.run(work)
+        work = _Work(self._ledger, Calls(self._ledger), names, limit, seconds)
+        turn = work.calls.run(work, work.keep)
         if turn.settled:
             hit("inbox.retried")
         for outcome in work.told:
@@ -78,21 +77,34 @@ class _Work:
         self._names = names
         self._limit = limit
         self._seconds = seconds
+        # Of transactions that a handler has committed.
+        self._noted: list[Outcome] = []
+        self._earlier = Turn()
 
     def __call__(self) -> Turn:
-        self.told: list[Outcome] = []
-        self._turn = Turn()
+        self.told = list(self._noted)
+        self._turn = replace(self._earlier)
         self._settled: list[Settled] = []
         self._moved: list[Line] = []
         self._woken: dict[LineKey, float] = {}
         self._deadline = time.monotonic() + self._seconds
         self._take()
+        if not self.calls.over:
+            self._write()
+            if self._settled:
+                hit("inbox.retrying")
+        return self._turn
+
+    def _write(self) -> None:
         self._ledger.settle(sorted(self._settled))
         self._ledger.advance(self._moved)
         self._ledger.wake(self._woken)
-        if self._settled:
-            hit("inbox.retrying")
-        return self._turn
+
+    def keep(self) -> None:
+        """Write what has become of this turn's calls until now; the others are to come."""
+        self._write()
+        self._noted = self.told
+        self._earlier = replace(self._turn, more=False)
 
     def _take(self) -> None:
         due = self._ledger.due(self._names, self._limit + 1)  # one more, to know of it
@@ -117,6 +129,8 @@ class _Work:
 
     def _spent(self) -> bool:
         """Tell whether this turn is over, though something is left to do."""
+        if self.calls.over:
+            return True
         if len(self._settled) < self._limit and time.monotonic() < self._deadline:
             return False
         self._turn.more = True

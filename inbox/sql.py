@@ -110,6 +110,11 @@ def _later(seconds: str, vendor: str) -> str:
     return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', printf('%%+f seconds', {seconds}))"
 
 
+def _transaction(vendor: str) -> str:
+    """The running transaction's id, which is assigned if there is a row; SQLite has none."""
+    return "CAST(pg_current_xact_id() AS text)" if vendor == "postgresql" else "NULL"
+
+
 def _stored(vendor: str) -> str:
     return ", ".join(STORED_COLUMNS).format(now=_now(vendor))
 
@@ -123,8 +128,18 @@ def claim(count: int, vendor: str) -> str:
     return (
         f"INSERT INTO django_inbox_receipt ({_names(CLAIM_COLUMNS)}, state, attempts, changed) "
         f"VALUES {', '.join([row] * count)} "
-        "ON CONFLICT DO NOTHING RETURNING message_id, handler, source, id"
+        f"ON CONFLICT DO NOTHING RETURNING message_id, handler, source, id, {_transaction(vendor)}"
     )
+
+
+def forget(count: int) -> str:
+    """Delete receipts whose handlers have not run, so that their messages are new again."""
+    return delete("django_inbox_receipt", "id", count)
+
+
+def committed() -> str:
+    """Tell whether a transaction has committed; null if that is too long ago."""
+    return "SELECT pg_xact_status(CAST(%s AS xid8)) = 'committed'"
 
 
 def keep(count: int, vendor: str) -> str:
@@ -162,7 +177,8 @@ def due(handlers: int, vendor: str) -> str:
     """Find what is due for some handlers, each by a range of an index, however much is not due.
 
     Receipts without an order come locked, so that each has one taker; the others are locked by
-    their line. Parameters: the handlers, a limit for each, all this twice.
+    their line. Each with the transaction's id. Parameters: the handlers, a limit for each, all
+    this twice.
     """
     names = _rows(1, handlers)
     columns = "receipt.id, receipt.handler, receipt.source, receipt.key, receipt.place"
@@ -170,13 +186,15 @@ def due(handlers: int, vendor: str) -> str:
     table = "django_inbox_receipt AS receipt"
     if vendor != "postgresql":
         branch = (
-            f"SELECT * FROM (SELECT {columns} FROM {table} WHERE receipt.handler IN ({names}) "
-            f"AND {wanted} AND receipt.place {{place}} ORDER BY receipt.next_attempt_at LIMIT %s)"
+            f"SELECT *, {_transaction(vendor)} FROM (SELECT {columns} FROM {table} "
+            f"WHERE receipt.handler IN ({names}) AND {wanted} AND receipt.place {{place}} "
+            "ORDER BY receipt.next_attempt_at LIMIT %s)"
         )
         return f"{branch.format(place='= 0')} UNION ALL {branch.format(place='<> 0')}"
     branch = (
-        f"SELECT * FROM (SELECT one.* FROM (VALUES {names}) AS wanted(handler) CROSS JOIN LATERAL "
-        f"(SELECT {columns} FROM {table} WHERE receipt.handler = wanted.handler AND {wanted} AND "
+        f"SELECT *, {_transaction(vendor)} FROM (SELECT one.* FROM (VALUES {names}) "
+        f"AS wanted(handler) CROSS JOIN LATERAL (SELECT {columns} FROM {table} "
+        f"WHERE receipt.handler = wanted.handler AND {wanted} AND "
         "receipt.place {place} ORDER BY receipt.next_attempt_at LIMIT %s {lock}) AS one) AS {name}"
     )
     free = branch.format(place="= 0", lock="FOR UPDATE SKIP LOCKED", name="free")

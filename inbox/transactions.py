@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 IDLE_IN_TRANSACTION = "25P03"
@@ -55,6 +56,19 @@ def kept_open(connection: BaseDatabaseWrapper) -> Iterator[None]:
         del attributes["close"]
         if outer is not None:  # of a handler that receives messages itself
             attributes["close"] = outer
+
+
+@contextmanager
+def apart(using: str) -> Iterator[None]:
+    """Let `using` be another connection during the block: one that is in no transaction."""
+    outer = connections[using]
+    inner = outer.copy()
+    connections[using] = inner
+    try:
+        yield
+    finally:
+        connections[using] = outer
+        inner.close()
 
 
 def transaction_lives(connection: BaseDatabaseWrapper) -> bool:

@@ -353,10 +353,63 @@ def close_driver(event: Happened, message: Envelope) -> None:
     connection.connection.close()
 
 
+def execute(statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
 def end_transaction(event: Happened, message: Envelope) -> None:
     record(event, message, "ended")
-    with connection.cursor() as cursor:
-        cursor.execute("ROLLBACK")
+    execute("ROLLBACK")
+
+
+def end_in_driver(event: Happened, message: Envelope) -> None:
+    record(event, message, "ended past Django")
+    connection.connection.rollback()
+
+
+def end_in_several(event: Happened, message: Envelope) -> None:
+    record(event, message, "ended behind another statement")
+    execute("DO $$ BEGIN END $$; ROLLBACK")
+
+
+def commit_statement(event: Happened, message: Envelope) -> None:
+    record(event, message, "refused")
+    execute("COMMIT")
+
+
+def commit_in_driver(event: Happened, message: Envelope) -> None:
+    record(event, message, "committed")
+    connection.connection.commit()
+
+
+def commit_in_several(event: Happened, message: Envelope) -> None:
+    record(event, message, "committed")
+    execute("DO $$ BEGIN END $$; COMMIT")
+
+
+def commit_and_go_on(event: Happened, message: Envelope) -> None:
+    commit_in_driver(event, message)
+    record(event, message, "behind the commit")
+
+
+def commit_and_fail(event: Happened, message: Envelope) -> None:
+    commit_in_driver(event, message)
+    raise ValueError("no luck")
+
+
+def commit_and_close(event: Happened, message: Envelope) -> None:
+    commit_in_driver(event, message)
+    connection.connection.close()
+
+
+COMMITTING = [
+    commit_in_driver,
+    commit_in_several,
+    commit_and_go_on,
+    commit_and_fail,
+    commit_and_close,
+]
 
 
 @pytest.mark.sqlite
@@ -373,6 +426,9 @@ def end_transaction(event: Happened, message: Envelope) -> None:
         pytest.param(close_old, marks=postgresql),  # SQLite's is never too old
         pytest.param(close_driver, marks=postgresql),
         pytest.param(end_transaction, marks=postgresql),
+        pytest.param(end_in_driver, marks=postgresql),
+        pytest.param(end_in_several, marks=postgresql),
+        pytest.param(commit_statement, marks=postgresql),
     ],
 )
 def test_a_handler_that_breaks_its_transaction_harms_only_itself(
@@ -393,6 +449,96 @@ def test_a_handler_that_breaks_its_transaction_harms_only_itself(
     assert [r.split(";")[0] for r in records(caplog, "Handler")] == [
         f"Handler breaking failed on {HAPPENED} {message.id}" for message in batch
     ]
+
+
+@postgresql
+@pytest.mark.parametrize("committing", COMMITTING)
+def test_a_handler_that_commits_the_transaction_harms_no_other(
+    committing: Callable[..., None], handling: Handling, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is lost, nothing happens twice; what it had done stays done, and it is told."""
+    mended = Mended(name="mended")
+    handling(named("before"), name="before")
+    handling(mended, name="mended")
+    handling(committing, name="committing")
+    handling(named("behind"), name="behind")
+    batch = [happened(1), happened(2)]
+
+    results = receive(*batch, batch[0])
+
+    names = ("before", "mended", "committing", "behind")
+    # What failed before the commit is called again, as the batch is begun again.
+    assert [(r.handled, r.retrying, r.duplicates) for r in results] == [
+        (4, 0, 0),
+        (4, 0, 0),
+        (0, 0, 4),
+    ]
+    receive(*batch)
+    for name in ("before", "mended", "committed", "behind"):
+        assert sorted(effects(name)) == [1, 2]
+    assert len(effects()) == 8
+    assert receipts() == {(name, message.id) for name in names for message in batch}
+    told = records(caplog, "Handler committing has committed")
+    assert [message.id in text for message, text in zip(batch, told, strict=True)] == [True] * 2
+
+
+@postgresql
+def test_a_commit_by_a_handler_keeps_the_order(handling: Handling) -> None:
+    """The numbers that were handled count, and what waits for them goes on."""
+
+    def function(event: Happened, message: Envelope) -> None:
+        record(event, message)
+        if event.number == 2:
+            connection.connection.commit()
+
+    handling(function, ordered=True, sequence="number", gap_timeout=3600)
+    messages = {number: happened(number) for number in (1, 2, 3, 4)}
+    assert receive(messages[4])[0].waiting == 1
+
+    assert [r.handled for r in receive(messages[1], messages[2])] == [1, 1]
+    assert receive(messages[3])[0].handled == 1
+    turn()
+
+    assert effects() == [1, 2, 3, 4]
+    assert {state for (state,) in Receipt.objects.values_list("state")} == {"processed"}
+
+
+@postgresql
+def test_a_commit_by_a_handler_wakes_what_waits(handling: Handling) -> None:
+    """No other message of the key has to come for that."""
+
+    def function(event: Happened, message: Envelope) -> None:
+        record(event, message)
+        if event.number == 2:
+            connection.connection.commit()
+
+    handling(function, ordered=True, sequence="number", gap_timeout=3600)
+    receive(happened(3))
+    receive(happened(1), happened(2))
+    turn()
+
+    assert effects() == [1, 2, 3]
+
+
+@postgresql
+def test_hooks_run_after_a_commit_by_another_handler(handling: Handling) -> None:
+    """Once, though Django believes that the transaction was rolled back."""
+    ran: list[int] = []
+
+    def hook(event: Happened, message: Envelope) -> None:
+        def run() -> None:
+            ran.append(event.number)
+            if event.number == 1:
+                raise ValueError("in a hook")
+
+        transaction.on_commit(run)
+
+    handling(hook, name="hook")
+    handling(commit_in_driver, name="committing")
+
+    receive(happened(1), happened(2))
+
+    assert ran == [1, 2]
 
 
 @pytest.mark.sqlite
@@ -476,9 +622,17 @@ def terminate(pid: int) -> None:
 
 
 @pytest.mark.sqlite
-@pytest.mark.parametrize("breaking", [close, close_all])
-def test_a_handler_cannot_close_the_connection_of_the_caller(
-    breaking: Callable[..., None], handling: Handling
+@pytest.mark.parametrize(
+    ("breaking", "error"),
+    [
+        (close, "must not close the database connection"),
+        (close_all, "must not close the database connection"),
+        (end_transaction, "must not end the transaction"),
+        (commit_statement, "must not end the transaction"),
+    ],
+)
+def test_a_handler_can_neither_close_the_connection_nor_end_the_transaction_of_the_caller(
+    breaking: Callable[..., None], error: str, handling: Handling
 ) -> None:
     """A relay has its page in this transaction, and could not go on without."""
     handling(breaking, name="breaking")
@@ -487,12 +641,12 @@ def test_a_handler_cannot_close_the_connection_of_the_caller(
     with transaction.atomic():
         [result] = receive(happened())
 
-    assert "must not close the database connection" in result.failures["breaking"]
+    assert error in result.failures["breaking"]
     assert effects() == [1]
 
 
 @postgresql
-@pytest.mark.parametrize("breaking", [close_driver, end_transaction])
+@pytest.mark.parametrize("breaking", [close_driver, end_in_driver, end_in_several])
 def test_a_handler_that_ends_the_transaction_of_the_caller_is_an_error(
     breaking: Callable[..., None], handling: Handling
 ) -> None:
@@ -504,6 +658,31 @@ def test_a_handler_that_ends_the_transaction_of_the_caller_is_an_error(
     connection.close()
 
     assert (effects(), receipts()) == ([], set())
+
+
+@postgresql
+@pytest.mark.parametrize("committing", COMMITTING)
+def test_a_handler_that_commits_the_transaction_of_the_caller_is_an_error(
+    committing: Callable[..., None], handling: Handling
+) -> None:
+    """What has happened stays so and is on record; the rest happens when it comes again."""
+    handling(named("before"), name="before", ordered=True, sequence="number")
+    handling(committing, name="committing")
+    handling(named("behind"), name="behind")
+    message = happened()
+
+    with (
+        pytest.raises(OperationalError, match="while handler committing ran"),
+        transaction.atomic(),
+    ):
+        receive(message)
+    assert {handler for handler, _ in receipts()} == {"before", "committing"}
+    [result] = receive(message)
+
+    assert (result.handled, result.duplicates) == (1, 2)
+    assert [effects(name) for name in ("before", "committed", "behind")] == [[1]] * 3
+    assert len(effects()) == 3
+    assert receive(happened(2))[0].waiting == 0
 
 
 # --- What a handler does besides -------------------------------------------------------------

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -240,15 +240,31 @@ def test_the_neighbours_of_a_failing_retry_commit(handling: Handling) -> None:
     assert sorted(effects()) == [1, 3]
 
 
+def execute(statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
 @postgresql
-def test_a_retry_that_ends_the_transaction_harms_only_itself(handling: Handling) -> None:
-    """The turn starts anew without it."""
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        (lambda: execute("ROLLBACK"), "must not end the transaction"),
+        (lambda: execute("COMMIT"), "must not end the transaction"),
+        (lambda: execute("DO $$ BEGIN END $$; ROLLBACK"), "ended the transaction"),
+        (lambda: connection.connection.rollback(), "ended the transaction"),
+    ],
+    ids=["rollback", "commit", "several statements", "driver"],
+)
+def test_a_retry_that_ends_the_transaction_harms_only_itself(
+    end: Callable[[], None], error: str, handling: Handling
+) -> None:
+    """It fails; if it could not be kept from it, the turn starts anew without it."""
     mended = Mended()
 
     def function(event: Happened, message: Envelope) -> None:
         if mended.calls.count(message.id) and event.number == 2:
-            with connection.cursor() as cursor:
-                cursor.execute("ROLLBACK")
+            end()
         mended(event, message)
 
     handling(function)
@@ -259,7 +275,79 @@ def test_a_retry_that_ends_the_transaction_harms_only_itself(handling: Handling)
 
     assert sorted(effects()) == [1, 3]
     assert states() == ["processed", "retrying", "processed"]
-    assert "ended the transaction" in (Receipt.objects.get(state="retrying").error or "")
+    assert error in (Receipt.objects.get(state="retrying").error or "")
+
+
+COMMITS = pytest.mark.parametrize(
+    "commit",
+    [lambda: connection.connection.commit(), lambda: execute("DO $$ BEGIN END $$; COMMIT")],
+    ids=["driver", "several statements"],
+)
+
+
+@postgresql
+@COMMITS
+def test_a_retry_that_commits_the_transaction_harms_no_other(
+    commit: Callable[[], None], handling: Handling, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is handled once, and a failure beside it is one attempt."""
+    mended = Mended()
+
+    def function(event: Happened, message: Envelope) -> None:
+        mended(event, message)
+        if event.number in (2, 4):
+            commit()
+        if event.number == 5:
+            raise ValueError
+
+    handling(function)
+    batch = [happened(number) for number in range(1, 7)]
+    receive(*batch)
+    make_due()
+
+    found = turn()
+
+    assert (found.handled, found.retrying) == (5, 1)
+    assert sorted(effects()) == [1, 2, 3, 4, 6]
+    assert states() == ["processed"] * 4 + ["retrying", "processed"]
+    assert set(Receipt.objects.values_list("attempts", flat=True)) == {2}
+    assert sorted(mended.calls) == sorted(message.id for message in batch * 2)
+    told = records(caplog, "Handler record has committed")
+    assert len(told) == 2
+    assert all(any(message.id in text for text in told) for message in (batch[1], batch[3]))
+    assert len(records(caplog, "Handler record failed")) == 7
+
+
+@postgresql
+@COMMITS
+@pytest.mark.parametrize(
+    "options",
+    [{"ordered": True}, {"ordered": True, "sequence": "number"}],
+    ids=["ordered", "sequence"],
+)
+def test_a_line_goes_on_behind_a_commit(
+    commit: Callable[[], None], options: dict[str, Any], handling: Handling
+) -> None:
+    """In its order, without anything else having to come."""
+    mended = Mended()
+
+    def function(event: Happened, message: Envelope) -> None:
+        if event.number == 1:
+            mended(event, message)
+        else:
+            record(event, message)
+        if event.number in (1, 3):
+            commit()
+
+    handling(function, **options)
+    receive(*[happened(number) for number in (1, 2, 3, 4)])
+    assert states() == ["retrying", "waiting", "waiting", "waiting"]
+    make_due(state="retrying")
+
+    assert turn().handled == 4
+
+    assert effects() == [1, 2, 3, 4]
+    assert states() == ["processed"] * 4
 
 
 @pytest.mark.sqlite
@@ -385,6 +473,18 @@ def test_a_turn_at_nothing_costs_one_statement(handling: Handling) -> None:
         handling(nothing, name=f"h{number}", ordered=number % 2 == 0)
 
     assert len(statements(turn)) == DUE
+
+
+@postgresql
+def test_a_turn_at_nothing_takes_no_transaction_id(handling: Handling) -> None:
+    """Each would bring the next freeze of the whole cluster nearer."""
+    handling(nothing)
+
+    with transaction.atomic():
+        turn()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_current_xact_id_if_assigned()")
+            assert cursor.fetchone() == (None,)
 
 
 @postgresql
