@@ -1,6 +1,6 @@
 """How far each relay is in each lane: backlog, age, rate; by index, and bounded."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,7 +14,7 @@ from relay.conf import relay_settings
 from relay.models import Checkpoint
 from relay.parked import ParkedState
 from relay.parking import open_rows
-from relay.sql.health import PG_SYSTEM_IDENTIFIER
+from relay.sql.reports import PG_ELSEWHERE
 from relay.sql.retention import LANES_OF_LOG
 from relay.states import cursors, some_pending
 
@@ -89,12 +89,12 @@ def lanes(using: str, relay: str | None = None) -> list[LaneStatus]:
     found = {(each.relay, each.lane): each for each in cursors(using)}
     names = list(dict.fromkeys([*relay_settings(), *(name for name, _ in found)]))
     every = sorted({*range(outbox_settings().LANES), *_lanes_of_log(using)})
-    now, cluster = database_now(using), _cluster(using)
+    now, elsewhere = database_now(using), _moved(using, found.values())
     chains = {name: [each for each in found.values() if each.relay == name] for name in names}
     owed = parked_counts(using)
     return [
         _with_parked(
-            _status(using, name, lane, chains[name], now, cluster), owed.get((name, lane), {})
+            _status(using, name, lane, chains[name], now, elsewhere), owed.get((name, lane), {})
         )
         for name in names
         if relay in (None, name)
@@ -121,11 +121,16 @@ def parked_counts(using: str) -> dict[tuple[str, int], dict[str, int]]:
 
 
 def _status(
-    using: str, relay: str, lane: int, chains: list[Checkpoint], now: datetime, cluster: int
+    using: str,
+    relay: str,
+    lane: int,
+    chains: list[Checkpoint],
+    now: datetime,
+    elsewhere: Collection[int],
 ) -> LaneStatus:
     cursor = next((each for each in chains if each.lane == lane), None)
     conf = relay_settings().get(relay)
-    moved = cursor is not None and cursor.system_identifier != cluster
+    moved = cursor is not None and cursor.pk in elsewhere
     log = Message.objects.using(using).filter(lane=lane)
     owes = conf is None or conf.START == "beginning" or bool(chains)
     pending: list[int] = []
@@ -159,13 +164,13 @@ def _age(moment: datetime | None, now: datetime) -> float | None:
     return None if moment is None else max(0.0, round((now - moment).total_seconds(), 3))
 
 
-def _cluster(using: str) -> int:
-    """Return the system identifier of the database's cluster; SQLite has none."""
+def _moved(using: str, found: Iterable[Checkpoint]) -> set[int]:
+    """Return which checkpoints were written in another database cluster; SQLite has none."""
     if connections[using].vendor != "postgresql":
-        return 0
+        return set()
     with connections[using].cursor() as cursor:
-        cursor.execute(PG_SYSTEM_IDENTIFIER)
-        return int(cursor.fetchone()[0])
+        cursor.execute(PG_ELSEWHERE, {"ids": [each.pk for each in found]})
+        return {row[0] for row in cursor.fetchall()}
 
 
 def _lanes_of_log(using: str) -> list[int]:

@@ -1,6 +1,7 @@
 """What users import: complete, documented, light, and safe to import early."""
 
 import ast
+import importlib
 import inspect
 import io
 import os
@@ -86,6 +87,22 @@ class TestFacade:
             DJANGO_SETTINGS_MODULE="",
         )
         assert printed.split() == [getattr(module, name).__name__ for name in module.__all__]
+
+
+PACKAGES = sorted(
+    ".".join(path.relative_to(ROOT).parent.parts)
+    for app in APPS
+    for path in (ROOT / app).rglob("__init__.py")
+    if "\n__all__ = " in path.read_text()
+)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_has_what_it_lists(package: str):
+    """Every name in __all__ is there, so that a star import works."""
+    module = importlib.import_module(package)
+
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
 
 
 OPTIONAL = ("rest_framework", "django_filters", "drf_spectacular", "rich", "opentelemetry")

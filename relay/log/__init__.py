@@ -3,7 +3,7 @@
 from django.db import connections
 
 from outbox.exceptions import ConfigurationError
-from relay.log.base import PAGE_BYTES, Log, Page, Start
+from relay.log.base import PAGE_BYTES, Fetched, Log, Page, Start
 from relay.log.postgresql import PostgreSQLLog
 from relay.log.sqlite import SQLiteLog
 

@@ -23,6 +23,11 @@ were given out while the restore ran. After pg_upgrade ids go on, the table is n
 them and the old cursor is exact. A logical replica whose ids are near those of its publisher may
 publish much of what the log still holds again; receivers drop it.
 
+What a relay has parked, in whatever state, is not pending for it, whatever cursor and ids say: it
+has left the flow, and what becomes of it is written in its row of django_relay_parked, for as
+long as that is kept. It is tried again from there, before all that is pending of its key; and what
+was discarded is not published. For other relays it is a message like any other.
+
 How. Ids are burned first, by transactions that write nothing: one for each group of relays that
 share pending rows, one that is pending for everyone, one for nobody. Then, under a lock that
 keeps all readers out, in one transaction, before it has an id itself: a snapshot S, in which
@@ -142,7 +147,7 @@ def rebase(using: str) -> bool:
 
 
 class _Busy(Exception):
-    """Others hold the lock."""
+    """Others hold the lock, or have been at work since the survey."""
 
 
 def _survey(using: str) -> list[Group] | None:
@@ -179,13 +184,15 @@ def _rebase(using: str, ids: BurnedIds, started: float) -> bool:
             "now": site.now,
         }
         rewritten = _query(using, statements.REWRITE, parameters)
+        if any(returns for _relays, _count, returns in rewritten):
+            raise _Busy  # parked since the survey; the next one finds its group
         hit("rebase.rewritten")
         duration = timedelta(seconds=time.monotonic() - started)
         rows = [_checkpoint(chain, site, ids, duration) for chain in chains]
         with connections[using].cursor() as cursor:
             cursor.executemany(sql.CHECKPOINT, rows)
     hit("rebase.committed")
-    pending = [(relays, count) for relays, count in rewritten if relays is not None]
+    pending = [(relays, count) for relays, count, _returns in rewritten if relays is not None]
     logger.warning(
         "The log of database %r is rebased, after %.1f s. To be published: %s. Some of it may "
         "have been published before the move already; receivers drop what they have had.",

@@ -2,8 +2,6 @@
 
 from relay.sql import MESSAGE
 
-PG_SYSTEM_IDENTIFIER = "SELECT system_identifier FROM pg_control_system()"
-
 _PG_SESSION = """
 SELECT a.pid, a.usename, a.application_name, a.client_addr::text, a.state,
        extract(epoch FROM clock_timestamp() - a.xact_start)::float8, left(a.query, 1024)

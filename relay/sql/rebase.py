@@ -1,7 +1,7 @@
 """The statements of a rebase, all of PostgreSQL; what they mean is told in relay/log/rebase.py."""
 
 from relay.snapshots import EMPTY
-from relay.sql import CHECKPOINT_TABLE, MESSAGE, PG_HERE, PG_MOVED
+from relay.sql import CHECKPOINT_TABLE, MESSAGE, PARKED_TABLE, PG_HERE, PG_MOVED
 from relay.sql.reports import NAMES, PG_COVERS, cursors
 
 # Waits for pages at work, and no longer: pages that would begin are refused meanwhile. No
@@ -72,6 +72,15 @@ _NATIVE = f"""
 (m.transaction_id::text::bigint BETWEEN here.born AND {_FULL.format(xmin="m.xmin")})
 """
 
+# Whether a relay has ever parked message m: one index look-up, and only for what would be pending
+# otherwise. Not EXISTS: as a join the planner might read all that was ever parked.
+_PARKED = f"""
+(SELECT 1 FROM {PARKED_TABLE} AS p
+ WHERE p.position = m.position{{relay}} LIMIT 1) IS NOT NULL
+"""
+_PARKED_BY = _PARKED.format(relay=" AND p.relay = c.relay")
+_PARKED_BY_ANYBODY = _PARKED.format(relay="")
+
 # For each message that somebody has yet to publish, the names of those relays. The join goes by
 # lane, so that a log of any size is read once, from end to end.
 _PENDING = f"""
@@ -90,8 +99,9 @@ chain AS MATERIALIZED (
 pending AS (
     SELECT m.position, array_agg(c.relay::text ORDER BY c.relay) AS relays
     FROM {MESSAGE} AS m JOIN chain AS c ON c.lane = m.lane CROSS JOIN here
-    WHERE NOT {PG_COVERS.format(transaction_id="m.transaction_id", position="m.position")}
-       OR (c.moved AND {_NATIVE})
+    WHERE (NOT {PG_COVERS.format(transaction_id="m.transaction_id", position="m.position")}
+           OR (c.moved AND {_NATIVE}))
+      AND NOT {_PARKED_BY}
     GROUP BY m.position)
 """
 
@@ -99,8 +109,9 @@ pending AS (
 GROUPS = f"WITH {_PENDING} SELECT DISTINCT relays::text, relays FROM pending"
 
 # The only UPDATE of the log that there ever is. A group that was not there before gets the id that
-# is in flight for everyone. What nobody has to publish is touched only where its id would one
-# day look new, or carries what is in flight for somebody from now on.
+# is in flight for everyone; the last column tells that a message would come back by that to a
+# relay that has parked it. What nobody has to publish is touched only where its id would one day
+# look new, or carries what is in flight for somebody from now on.
 REWRITE = f"""
 WITH {_PENDING},
 burned AS (
@@ -108,7 +119,8 @@ burned AS (
 wanted AS (
     SELECT m.position, pending.relays,
            CASE WHEN pending.relays IS NULL THEN %(nobody)s
-                ELSE coalesce(burned.id, %(everyone)s) END AS id
+                ELSE coalesce(burned.id, %(everyone)s) END AS id,
+           pending.relays IS NOT NULL AND burned.id IS NULL AND {_PARKED_BY_ANYBODY} AS returns
     FROM {MESSAGE} AS m
     LEFT JOIN pending ON pending.position = m.position
     LEFT JOIN burned ON burned.relays = pending.relays::text
@@ -118,6 +130,6 @@ wanted AS (
 rewritten AS (
     UPDATE {MESSAGE} AS m SET transaction_id = wanted.id::text::xid8
     FROM wanted WHERE wanted.position = m.position
-    RETURNING wanted.relays)
-SELECT relays, count(*) FROM rewritten GROUP BY relays
+    RETURNING wanted.relays, wanted.returns)
+SELECT relays, count(*), bool_or(returns) FROM rewritten GROUP BY relays
 """

@@ -1,7 +1,7 @@
 """What the checkpoints say about messages, for the admin and reports; reads only."""
 
 from relay.snapshots import EMPTY
-from relay.sql import CHECKPOINT_TABLE, MESSAGE, PARKED_TABLE, START
+from relay.sql import CHECKPOINT_TABLE, MESSAGE, PARKED_TABLE, PG_HERE, PG_MOVED, START
 
 # Whether a relay had published a message by checkpoint c. Once true, it is true for every later
 # checkpoint of the chain.
@@ -48,6 +48,12 @@ CROSS JOIN LATERAL (
         SELECT m.position FROM {MESSAGE} AS m
         WHERE m.lane = lanes.lane AND m.transaction_id BETWEEN flying.xid AND flying.xid
         ORDER BY m.transaction_id, m.position LIMIT 1) AS m) AS early
+"""
+
+# Which of some checkpoints were written in another cluster.
+PG_ELSEWHERE = f"""
+SELECT c.id FROM (SELECT *, xmin AS written FROM {CHECKPOINT_TABLE}) AS c CROSS JOIN {PG_HERE}
+WHERE c.id = ANY(%(ids)s) AND {PG_MOVED}
 """
 
 # How to join the first checkpoint in some order, as c, of those that fulfil a condition on p. With

@@ -1,6 +1,6 @@
 """What may be deleted, and its deletion."""
 
-from relay.sql import CHECKPOINT_TABLE, MESSAGE, PARKED_TABLE, START
+from relay.sql import CHECKPOINT_TABLE, MESSAGE, PARKED_TABLE, PG_HERE, PG_MOVED, START
 from relay.sql.reports import PG_COVERS
 
 # The lanes that the log has messages in, by hopping on the index from one to the next.
@@ -28,6 +28,7 @@ NOT_PARKED = f"""
 # published nothing; one of `from_now` will begin after all there is. Nothing above the lowest
 # cursor is looked at: however large the backlog, it is not walked through. The array keeps the
 # planner from joining with the whole table.
+_START = START.format(columns="*, xmin AS written", relay="wanted.relay")
 _PG_EXAMINED = f"""
 WITH readers AS MATERIALIZED (
     SELECT coalesce(own.floor, start.floor) AS floor,
@@ -35,21 +36,21 @@ WITH readers AS MATERIALIZED (
            coalesce(own.complete, true) AS complete,
            coalesce(own.position, 0) AS position,
            coalesce(own.sequence, start.sequence) AS sequence,
-           coalesce(own.system_identifier, start.system_identifier) AS system_identifier
+           coalesce(own.system_identifier, start.system_identifier) AS system_identifier,
+           coalesce(own.written, start.written) AS written
     FROM (SELECT unnest(%(owing)s::text[]), true
           UNION ALL SELECT unnest(%(from_now)s::text[]), false) AS wanted (relay, owing)
     LEFT JOIN LATERAL (
-        SELECT p.* FROM {CHECKPOINT_TABLE} AS p
+        SELECT p.*, p.xmin AS written FROM {CHECKPOINT_TABLE} AS p
         WHERE p.relay = wanted.relay AND p.lane = %(lane)s ORDER BY p.previous DESC LIMIT 1
     ) AS own ON true
-    LEFT JOIN LATERAL ({START.format(columns="*", relay="wanted.relay")}) AS start ON true
+    LEFT JOIN LATERAL ({_START}) AS start ON true
     WHERE wanted.owing OR start.id IS NOT NULL
 ), bound AS MATERIALIZED (
     SELECT CASE
-        WHEN bool_or(system_identifier IS DISTINCT FROM (
-            SELECT system_identifier FROM pg_control_system())) THEN -1
-        ELSE coalesce(min(greatest(position, sequence)), 9223372036854775807) END AS position
-    FROM readers
+        WHEN bool_or(c.floor IS NULL OR {PG_MOVED}) THEN -1
+        ELSE coalesce(min(greatest(c.position, c.sequence)), 9223372036854775807) END AS position
+    FROM readers AS c CROSS JOIN {PG_HERE}
 ), examined AS MATERIALIZED (
     SELECT m.position, m.time < %(before)s AS old,
         m.time < %(before)s AND {NOT_PARKED} AND NOT EXISTS (

@@ -12,14 +12,18 @@ from pathlib import Path
 
 import pytest
 from django.db import transaction
+from django.db.models.functions import Now
 from django.test import override_settings
 
 import outbox
 from outbox.models import Message
 from project.embedded import account
 from project.embedded.server import program
+from relay.brokers.base import Status
 from relay.log import PostgreSQLLog
-from relay.models import Checkpoint
+from relay.models import Checkpoint, Parked
+from relay.parked import ParkedState
+from relay.parking import discard
 from relay.transfer import transfer
 from tests.moves.clusters import Cluster, alias, dump_and_restore, tool, wait_until
 from tests.processes import run, running
@@ -102,6 +106,27 @@ class Scene:
         transfer(PostgreSQLLog(name, using=using), broker, lane, size)
         self.before[name] |= {each.id for each in broker.published}
 
+    def park(self, using: str) -> None:
+        """Let the first relay publish all there is, but new messages of two keys.
+
+        Of the one, two wait behind a parked one. Of the other, a discarded one does not stand in
+        the way of its successor any more.
+        """
+        broker = RecordingBroker()
+        for key in "aaabb":
+            with transaction.atomic(using=using):
+                self.number += 1
+                emitted = outbox.emit(Happened(key, self.number), using=using)
+            broker.refuse[emitted.id] = Status.UNROUTABLE
+        log = PostgreSQLLog(RELAYS[0], using=using)
+        while Parked.objects.using(using).count() < 5:
+            for lane in log.lanes_with_work(LANES):
+                transfer(log, broker, lane, 5)
+        unwanted = Parked.objects.using(using).filter(key="b").earliest("position")
+        discard(Parked.objects.using(using).filter(pk=unwanted.pk), by="test")
+        self.before[RELAYS[0]] |= {each.id for each in broker.published}
+        self.before[RELAYS[0]].add(str(unwanted.message_id))  # not to be published from here on
+
     def relay(self, name: str, url: str) -> None:
         """Let a real relay publish all there is."""
         code, output = run(*self.command(name), **self.environment(url))
@@ -176,6 +201,32 @@ def test_dump_and_restore_in_mid_flight(
         rebased = Checkpoint.objects.using("target").filter(count=0)
         chains = set(Checkpoint.objects.using("target").values_list("relay", "lane"))
         assert rebased.count() == len(chains)
+
+
+@pytest.mark.parametrize("clusters", ["low-high", "high-low"], indirect=True)
+def test_parked_keys_move_with_the_log(
+    clusters: tuple[Cluster, Cluster], scene: Scene, tmp_path: Path
+) -> None:
+    """After the move the parked are tried, their keys follow in order; the discarded stay so."""
+    source, target = clusters
+    url = source.create("moving")
+    with alias("source", url), alias("late", url):
+        scene.live("source", "late")
+        scene.park("source")
+    moved = dump_and_restore(source, target, "moving", tmp_path / "dump" / "moving", jobs=2)
+    with alias("target", moved):
+        for _ in range(20):
+            scene.commit("target")
+        parked = Parked.objects.using("target")
+        due = parked.filter(state=ParkedState.PARKED)
+        assert sorted(due.values_list("key", flat=True)) == ["a", "b"]
+        due.update(next_attempt_at=Now())
+        for name in RELAYS:
+            scene.relay(name, moved)
+        scene.judge("target")
+        states = parked.filter(key="a").values_list("state", flat=True)
+        assert set(states) == {ParkedState.PUBLISHED}
+        assert parked.filter(state=ParkedState.DISCARDED).count() == 1
 
 
 @pytest.mark.parametrize("clusters", ["low-low", "high-high"], indirect=True)

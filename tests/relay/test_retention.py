@@ -21,6 +21,7 @@ from relay.publications import publications
 from relay.retention import Checkpoints, Messages, Settled
 from relay.states import State, cursors, few_pending, published
 from relay.transfer import transfer
+from tests.relay.log.moving import move
 from tests.sessions import Session, sessions
 from tests.support import Counted, RecordingBroker
 
@@ -217,6 +218,21 @@ def test_another_cluster_is_not_compared_with() -> None:
     Checkpoint.objects.update(system_identifier=1)
 
     assert prune() == prunable() == 0
+
+
+def test_a_clone_with_the_same_identifier_is_not_compared_with() -> None:
+    """A cursor with far higher ids would cover rows that were emitted here and never published."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no transaction ids")
+    commit(2)
+    publish()
+    move(10**9, system_identifier=0)  # keeps the identifier
+    Checkpoint.objects.update(sequence=10**6)
+    commit(2)
+
+    assert prune() == prunable() == 0
+    assert len(publish()) == 2
+    assert prune() == 4
 
 
 def test_a_straggler_in_front_stays() -> None:

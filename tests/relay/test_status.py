@@ -17,6 +17,7 @@ from outbox.models import Message
 from relay import status
 from relay.models import Checkpoint
 from relay.status import LaneStatus, lanes
+from tests.relay.log.moving import move
 from tests.relay.test_retention import commit, park, publish, relays
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
@@ -167,6 +168,19 @@ def test_another_cluster() -> None:
     assert of_key("a").backlog is None
     with pytest.raises(CommandError, match="another database cluster"):
         ask()
+
+
+def test_a_clone_with_the_same_identifier() -> None:
+    """Fed by logical replication: the cursor itself says that it is from elsewhere."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no clusters")
+    commit(1)
+    publish()
+    assert not of_key("a").moved
+    move(10**9, system_identifier=0)  # keeps the identifier
+
+    assert of_key("a").moved
+    assert of_key("a").backlog is None
 
 
 def test_a_relay_that_starts_from_now_owes_nothing_yet() -> None:
