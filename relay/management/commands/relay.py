@@ -73,7 +73,9 @@ class Command(BaseCommand):
             finally:
                 relay.close()
         if not clean:
-            raise CommandError("Not everything could be published; see the messages above.")
+            raise CommandError(
+                "Not everything could be published. What is in the way: manage.py relay_status"
+            )
 
     @staticmethod
     def _run(relay: Relay, options: dict[str, Any]) -> bool:
