@@ -157,7 +157,7 @@ def test_a_failed_message_is_acknowledged_with_its_batch(
     queue: Queue, handling: Handling, acks: list[tuple[int, bool]]
 ) -> None:
     """It is in the database with its receipt, and nothing goes back to the broker."""
-    handling(Attempts())
+    handling(Attempts(), retry=RetryPolicy(base=3600, cap=3600))
     queue.declare()
     queue.publish(happened(1), happened(-2), happened(3))
 
