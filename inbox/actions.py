@@ -94,7 +94,7 @@ def _change(
 
 
 def _retry(rows: list[Receipt], using: str) -> None:
-    _update(rows, using, state=State.RETRYING, attempts=0, next_attempt_at=Now())
+    _update(rows, using, state=State.RETRYING, attempts=0, begun=None, next_attempt_at=Now())
 
 
 def _discard(rows: list[Receipt], using: str) -> None:

@@ -128,7 +128,7 @@ class ReceiptAdmin(ActionableAdmin):
                 "fields": (
                     ("handler", "shown_state", "shown_reason"),
                     "error_in_full",
-                    ("attempts", "next_attempt_exactly"),
+                    ("attempts", "begun", "next_attempt_exactly"),
                     ("first_received", "happened_exactly"),
                 )
             },

@@ -39,6 +39,8 @@ class InboxSettings:
     RETRY_ATTEMPTS, RETRY_BASE, RETRY_CAP: the retry policy of handlers that have none: how often
         a handler is called for a message before it is dead, and the pauses between the calls,
         each random and up to RETRY_BASE * 2**n, at most RETRY_CAP.
+    RETRY_CRASHES: how many processes may end while a handler runs for one and the same message
+        before that is dead. Such a message is handled alone from the first time on.
     GAP_TIMEOUT: how long a message waits for earlier ones of its sequence.
     RETENTION: how long receipts are kept, and duplicates recognised: a timedelta, or a number of
         days; None for ever.
@@ -56,6 +58,7 @@ class InboxSettings:
     RETRY_ATTEMPTS: int = 16
     RETRY_BASE: float = 1.0
     RETRY_CAP: float = 3600.0
+    RETRY_CRASHES: int = 3
     GAP_TIMEOUT: float = 300.0
     RETENTION: timedelta | float | None = timedelta(days=30)
     PRUNE_INTERVAL: float = 60.0
@@ -80,6 +83,10 @@ class InboxSettings:
             self.retry_policy  # noqa: B018 - checks itself
         except ConfigurationError as exc:
             raise ConfigurationError(f"INBOX: {exc}") from None
+        if not 1 <= self.RETRY_CRASHES <= 1000:
+            raise ConfigurationError(
+                f"INBOX['RETRY_CRASHES'] must be 1 to 1000, not {self.RETRY_CRASHES}"
+            )
         if not 0 <= self.GAP_TIMEOUT <= MAX_DELAY.total_seconds():
             raise ConfigurationError("INBOX['GAP_TIMEOUT'] must be 0 seconds to a year")
         if self.RETENTION is not None and not timedelta(0) < as_timedelta(self.RETENTION):

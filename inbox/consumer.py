@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from amqp.exceptions import AMQPError
@@ -24,7 +24,7 @@ from inbox.ledger import Ledger
 from inbox.receiver import Batch
 from inbox.registry import handlers
 from inbox.retries import Retries
-from inbox.subscription import Subscription
+from inbox.subscription import Incoming, Subscription
 from outbox import amqp
 from outbox.failpoints import hit
 from outbox.housekeeping import Housekeeping
@@ -91,7 +91,6 @@ class Consumer:
         `until_empty` it gives up instead and returns False, as it does at the end if anything has
         come to be retrying or dead. Raises ConfigurationError for an exchange that cannot be used.
         """
-        names = [each.name for each in handlers.groups().get(self.group, [])]
         since: Any = None
         try:
             while not self._shutdown.requested:
@@ -103,7 +102,7 @@ class Consumer:
                     if self._broker_rests():
                         continue
                     if self._step(self._subscribed(), until_empty):
-                        failed = Ledger(self._using).unfinished_since(names, since)
+                        failed = Ledger(self._using).unfinished_since(self._names(), since)
                         return not (failed or self.progress.letters)
                 except (AMQPError, OSError) as exc:
                     self._unsubscribe()
@@ -122,6 +121,9 @@ class Consumer:
         finally:
             if self._subscription is not None:
                 self._subscription.close()
+
+    def _names(self) -> list[str]:
+        return [each.name for each in handlers.groups().get(self.group, [])]
 
     def _subscribed(self) -> Subscription:
         if self._subscription is None:
@@ -151,7 +153,7 @@ class Consumer:
         if not until_empty or subscription.ready() or subscription.arrived:
             return False
         # Nothing was there to read, and nothing is due either.
-        return not self._take_turn(now=True)
+        return not (self._take_turn(now=True) or Ledger(self._using).resting(self._names()))
 
     def _read_seconds(self) -> float:
         turn = max(0.0, self._next_turn - time.monotonic())
@@ -191,7 +193,7 @@ class Consumer:
         return True
 
     def _process(self, subscription: Subscription) -> None:
-        batch = list(islice(subscription.arrived, LARGEST_BATCH))
+        batch = _next_batch(subscription.arrived)
         _drop_broken_connections()
         receiver = Batch(
             [incoming.delivery for incoming in batch], using=self._using, group=self.group
@@ -242,6 +244,13 @@ class Consumer:
         if self.progress.away == what:
             logger.info("The %s is back after %d attempts.", what, self._outages)
             self.progress.away = ""
+
+
+def _next_batch(arrived: Sequence[Incoming]) -> list[Incoming]:
+    """Return what comes first; what was delivered before apart, as it is handled a little later."""
+    first = arrived[0].delivery.redelivered
+    alike = takewhile(lambda each: each.delivery.redelivered is first, arrived)
+    return list(islice(alike, LARGEST_BATCH))
 
 
 def _drop_broken_connections() -> None:

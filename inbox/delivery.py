@@ -12,12 +12,16 @@ from outbox.envelope import Envelope
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A received message in its raw form; the topic is the routing key."""
+    """A received message in its raw form; the topic is the routing key.
+
+    `redelivered` if the broker had given it to a consumer before, and not got an answer.
+    """
 
     headers: Mapping[str, object]
     body: bytes
     content_type: str | None = None
     topic: str = ""
+    redelivered: bool = False
 
     def decode(self) -> Envelope:
         """Return the envelope; raise UndecodableMessage if it is not a CloudEvent."""

@@ -57,6 +57,19 @@ class Due(NamedTuple):
     source: str
     key: str | None
     place: int
+    begun: int
+
+    @property
+    def line(self) -> LineKey | None:
+        return LineKey(self.handler, self.source, self.key or "") if self.place else None
+
+
+class Noted(NamedTuple):
+    """How many calls for a receipt have begun and not ended; whether one did a moment ago."""
+
+    id: int
+    begun: int
+    rests: bool
 
 
 class Stored(NamedTuple):
@@ -117,8 +130,8 @@ class Ledger:
         self._many(sql.forget, [(each,) for each in numbers], reads=False)
 
     def committed(self) -> bool:
-        """Tell whether the transaction of the last claim, or of the last look at what is due,
-        has committed. SQLite, for development, does not say.
+        """Tell whether the transaction of the last claim, or of the last take, has
+        committed. SQLite, for development, does not say.
         """
         if self._transaction is None:
             return False
@@ -148,8 +161,34 @@ class Ledger:
             return []
         statement = sql.due(len(handlers), self.vendor)
         rows = self.run(statement, [*handlers, limit, *handlers, limit])
-        self._note(rows)
-        return [Due(*row[:-1]) for row in rows]
+        return [Due(*row) for row in rows]
+
+    def ahead(self, key: LineKey, limit: int) -> list[Noted]:
+        """Return what is noted of the first receipts of a line."""
+        rows = self.run(sql.ahead(self.vendor), [*key, limit])
+        return [Noted(number, begun, bool(rests)) for number, begun, rests in rows]
+
+    def resting(self, handlers: Sequence[str]) -> bool:
+        """Tell whether something is due that somebody has begun with a moment ago."""
+        if not handlers:
+            return False
+        return bool(self.run(sql.resting(len(handlers), self.vendor), handlers))
+
+    def begin(self, numbers: Sequence[int]) -> None:
+        """Note that calls begin."""
+        self._many(lambda n: sql.begin(n, self.vendor), [(each,) for each in numbers], reads=False)
+
+    def take(self, noted: Mapping[int, int]) -> list[int]:
+        """Lock what is noted so, and still due; it is known later whether all this commits."""
+        found = self._many(lambda n: sql.take(n, self.vendor), sorted(noted.items()))
+        self._note(found or self.run(sql.transaction(self.vendor), []))
+        return [number for number, _ in found]
+
+    def unbegin(self, numbers: Sequence[int]) -> None:
+        """Take back that calls begin, where none was made."""
+        self._many(
+            lambda n: sql.unbegin(n, self.vendor), [(each,) for each in numbers], reads=False
+        )
 
     def stored(self, numbers: Sequence[int]) -> list[Stored]:
         found = self._many(lambda n: sql.stored(n, self.vendor), [(each,) for each in numbers])

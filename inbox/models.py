@@ -25,6 +25,8 @@ class Receipt(models.Model):
         BEHIND = "behind", _("behind another of its key")
         GAP = "gap", _("earlier ones of its sequence are missing")
         STALE = "stale", _("its key has gone past its sequence number")
+        REDELIVERED = "redelivered", _("the broker delivered it again")
+        CRASHED = "crashed", _("its handler ended the process")
 
     handler = models.CharField(_("handler"), max_length=100)
     source = models.CharField(_("source"), max_length=255)
@@ -42,6 +44,12 @@ class Receipt(models.Model):
         _("received"), null=True, help_text=_("when it first came in, if it was not processed then")
     )
     next_attempt_at = models.DateTimeField(_("next attempt"), null=True)
+    begun = models.SmallIntegerField(
+        _("begun"),
+        null=True,
+        help_text=_("calls that have begun and not ended: now, or with the end of their process"),
+    )
+    begun_at = models.DateTimeField(_("begun at"), null=True)
     reason = models.CharField(  # noqa: DJ001
         _("reason"), max_length=20, choices=Reason, null=True
     )

@@ -41,7 +41,7 @@ class Outcome:
         if self.state is State.PROCESSED:
             if self.reason == Receipt.Reason.GAP:
                 logger.warning("Handler %s has gone on with %s: %s", name, self.message, self.error)
-        elif self.state is State.RETRYING:
+        elif self.state is State.RETRYING and self.reason != Receipt.Reason.REDELIVERED:
             self._log(
                 logging.WARNING,
                 "Handler %s failed on %s; nothing of it remains. Attempt %d of %d, the next one "
@@ -129,6 +129,24 @@ def stale(found: Handler, message: str, sequence: int, *, state: State | None) -
         0,
         reason=Receipt.Reason.STALE.value,
         error=f"Its key has gone past number {sequence}.",
+    )
+
+
+def redelivered(found: Handler, message: str) -> Outcome:
+    """Return the outcome of what may have ended another process: it is handled with care."""
+    reason = Receipt.Reason.REDELIVERED.value
+    return Outcome(found, message, after(None, Event.REDELIVERED), 0, 0.0, reason)
+
+
+def crashed(found: Handler, message: str, processes: int, *, state: State, earlier: int) -> Outcome:
+    """Return the outcome of what has ended so many processes that it does not get another."""
+    return Outcome(
+        found,
+        message,
+        after(state, Event.REJECTED),
+        earlier + processes,
+        reason=Receipt.Reason.CRASHED.value,
+        error=f"{processes} processes ended while its handler ran for it.",
     )
 
 

@@ -164,7 +164,7 @@ class Batch:
             result.duplicates += not again
             return
         line = self._lines.get(key) if (key := _line(found, item)) else None
-        outcome, place = self._decide(found, envelope, line)
+        outcome, place = self._decide(found, item, line)
         _count(result, outcome)
         if outcome.state is State.PROCESSED:
             self._handled.add(claim)
@@ -173,8 +173,9 @@ class Batch:
         self._told.append(outcome)
         self._kept.append(_kept(number, outcome, item, place))
 
-    def _decide(self, found: Handler, envelope: Envelope, line: Line | None) -> tuple[Outcome, int]:
+    def _decide(self, found: Handler, item: Wanted, line: Line | None) -> tuple[Outcome, int]:
         """Call a handler, unless its order says otherwise; return the outcome and the place."""
+        envelope = item.envelope
         message = outcomes.about(envelope)
         sequence = None
         if line is not None and found.sequence is None and line.decide(None, None) is BEHIND:
@@ -195,6 +196,10 @@ class Batch:
         if decision is BEHIND or (decision.missing and found.gap_seconds):
             assert line is not None
             return self._hold(found, message, line, place, decision.missing)
+        if item.delivery.redelivered:
+            # With the rest of its batch it could end this process, as perhaps another one before.
+            self.woke = True
+            return self._stays(outcomes.redelivered(found, message), line, place)
         outcome = outcomes.attempt(self._calls, found, event, envelope, state=None, earlier=0)
         if outcome.state is not State.PROCESSED:
             return self._stays(outcome, line, place)
@@ -226,8 +231,8 @@ def _count(result: Result, outcome: Outcome) -> None:
     result.waiting += outcome.state is State.WAITING
     result.skipped += outcome.state is State.SKIPPED
     result.dead += outcome.state is State.DEAD
-    if outcome.state in (State.RETRYING, State.DEAD):
-        result.failures[outcome.handler.name] = outcome.error or ""
+    if outcome.error and outcome.state in (State.RETRYING, State.DEAD):
+        result.failures[outcome.handler.name] = outcome.error
 
 
 def _kept(number: int, outcome: Outcome, item: Wanted, place: int) -> Kept:

@@ -4,15 +4,18 @@ Any process may do it at any time. Receipts without an order are taken with SKIP
 ordered handlers by an advisory lock; neither waits for another process.
 """
 
+import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from inbox import outcomes
+from inbox.begun import Begun, begin
 from inbox.calls import Calls
+from inbox.conf import inbox_settings
 from inbox.ledger import Ledger, Settled, Stored
 from inbox.order import HANDLE, STALE, Line, LineKey, follow
 from inbox.outcomes import Outcome
@@ -21,6 +24,8 @@ from inbox.states import State
 from outbox.envelope import Envelope
 from outbox.exceptions import UndecodableMessage
 from outbox.failpoints import hit
+
+logger = logging.getLogger("inbox")
 
 TURN = 100
 """Handler calls of one turn."""
@@ -49,16 +54,22 @@ class Retries:
     def __init__(self, using: str, group: str | None = None) -> None:
         self._group = group
         self._ledger = Ledger(using)
+        self._noted: set[int] = set()  # as begun, by a turn that failed
 
     def turn(self, *, limit: int = TURN, seconds: float = TURN_SECONDS) -> Turn:
-        """Handle some of what is due in one transaction, and commit.
+        """Handle some of what is due: note what, then handle it in one transaction.
 
         One statement if nothing is. Raises a database error that is an outage when the database
         is away; nothing has happened then.
         """
         names = [each.name for each in handlers if self._group in (None, each.group)]
-        work = _Work(self._ledger, Calls(self._ledger), names, limit, seconds)
+        begun = begin(self._ledger, names, limit, sorted(self._noted))
+        self._noted = set(begun.calls)
+        if not self._noted:
+            return Turn()
+        work = _Work(self._ledger, Calls(self._ledger), begun, seconds)
         turn = work.calls.run(work, work.keep)
+        self._noted = set()
         if turn.settled:
             hit("inbox.retried")
         for outcome in work.told:
@@ -69,13 +80,12 @@ class Retries:
 class _Work:
     """One turn. May be called again, when the transaction has to start anew."""
 
-    def __init__(
-        self, ledger: Ledger, calls: Calls, names: Sequence[str], limit: int, seconds: float
-    ) -> None:
+    def __init__(self, ledger: Ledger, calls: Calls, begun: Begun, seconds: float) -> None:
         self.calls = calls
         self._ledger = ledger
-        self._names = names
-        self._limit = limit
+        self._begun = begun
+        self._limit = begun.limit
+        self._open = set(begun.calls)  # noted, and not taken back
         self._seconds = seconds
         # Of transactions that a handler has committed.
         self._noted: list[Outcome] = []
@@ -91,6 +101,7 @@ class _Work:
         self._take()
         if not self.calls.over:
             self._write()
+            self._ledger.unbegin(sorted(self._open - {each.id for each in self._settled}))
             if self._settled:
                 hit("inbox.retrying")
         return self._turn
@@ -105,26 +116,22 @@ class _Work:
         self._write()
         self._noted = self.told
         self._earlier = replace(self._turn, more=False)
+        self._open -= {each.id for each in self._settled}
 
     def _take(self) -> None:
-        due = self._ledger.due(self._names, self._limit + 1)  # one more, to know of it
-        free = [each.id for each in due if not each.place]
-        keys = list(
-            {LineKey(each.handler, each.source, each.key or "") for each in due if each.place}
-        )
-        # At random, so that several processes seldom reach for the same.
-        random.shuffle(keys)
-        mine = self._ledger.try_lock(keys[: self._limit])
+        # What others have taken in the meantime is theirs.
+        free = self._ledger.take(self._begun.noted)
+        mine = self._ledger.try_lock(self._begun.lines)
         ends = self._ledger.lines(mine)
         work: list[Callable[[], None]] = [partial(self._line, ends[key]) for key in mine]
-        work += [partial(self._free, row) for row in self._ledger.stored(free[: self._limit])]
-        random.shuffle(work)
+        rows = iter(self._ledger.stored(free))
+        work += [lambda: self._free(next(rows))] * len(free)
+        random.shuffle(work)  # neither kind holds up the other; without an order, the oldest first
         for piece in work:
             if self._spent():
                 break
             piece()
-        if max(len(free), len(keys)) > self._limit:
-            self._turn.more = True
+        self._turn.more |= self._begun.more
         self._turn.more &= bool(self._settled)  # else others have it all in work
 
     def _spent(self) -> bool:
@@ -199,6 +206,19 @@ class _Work:
         return outcomes.went_on(outcome, decision.missing)
 
     def _attempt(self, found: Handler, row: Stored, event: Any, envelope: Envelope) -> Outcome:
+        message = outcomes.about(envelope)
+        if died := self._begun.calls.get(row.id, 0):
+            most = inbox_settings().RETRY_CRASHES
+            if died >= most:
+                return outcomes.crashed(found, message, died, state=row.state, earlier=row.attempts)
+            logger.warning(
+                "Handler %s had begun with %s when its process ended, or lost the database; it is "
+                "called again, for this message alone (%d of %d such ends).",
+                found.name,
+                message,
+                died,
+                most,
+            )
         return outcomes.attempt(
             self.calls, found, event, envelope, state=row.state, earlier=row.attempts
         )

@@ -8,6 +8,8 @@ from typing import Any
 
 from inbox.states import CLOSED, OPEN, State
 
+NOTED_SECONDS = 1.0
+"""How long a note that calls begin keeps others away, who after that see it by its locks."""
 CLAIM_COLUMNS = ("handler", "source", "message_id", "type", "correlation_id")
 KEPT_COLUMNS = {
     "id": "bigint",
@@ -31,6 +33,7 @@ SETTLED_COLUMNS = {
     "reason": "text",
     "error": "text",
 }
+TAKEN_COLUMNS = {"id": "bigint", "begun": "smallint"}
 LINE_COLUMNS = {"handler": "text", "source": "text", "key": "text"}
 WOKEN_COLUMNS = {**LINE_COLUMNS, "delay": "float8"}
 SEQUENCE_COLUMNS = {**LINE_COLUMNS, "last": "bigint"}
@@ -115,6 +118,12 @@ def _transaction(vendor: str) -> str:
     return "CAST(pg_current_xact_id() AS text)" if vendor == "postgresql" else "NULL"
 
 
+def _rests(vendor: str) -> str:
+    """Tell whether a call was noted so short a time ago that its transaction may not be there."""
+    noted = f"receipt.begun_at > {_later(str(-NOTED_SECONDS), vendor)}"
+    return f"(receipt.begun_at IS NOT NULL AND {noted})"
+
+
 def _stored(vendor: str) -> str:
     return ", ".join(STORED_COLUMNS).format(now=_now(vendor))
 
@@ -167,9 +176,9 @@ def settle(count: int, vendor: str) -> str:
         f"WITH {_table('settled', SETTLED_COLUMNS, count, vendor)} "
         "UPDATE django_inbox_receipt AS receipt SET state = settled.state, "
         "attempts = settled.attempts, reason = settled.reason, error = settled.error, "
-        f"{cleared}, changed = {_now(vendor)}, next_attempt_at = CASE WHEN settled.delay IS NOT "
-        f"NULL THEN {_later('settled.delay', vendor)} END FROM settled "
-        "WHERE receipt.id = settled.id"
+        f"{cleared}, begun = NULL, begun_at = NULL, changed = {_now(vendor)}, "
+        "next_attempt_at = CASE WHEN settled.delay IS NOT NULL "
+        f"THEN {_later('settled.delay', vendor)} END FROM settled WHERE receipt.id = settled.id"
     )
 
 
@@ -177,22 +186,25 @@ def due(handlers: int, vendor: str) -> str:
     """Find what is due for some handlers, each by a range of an index, however much is not due.
 
     Receipts without an order come locked, so that each has one taker; the others are locked by
-    their line. Each with the transaction's id. Parameters: the handlers, a limit for each, all
-    this twice.
+    their line. Not what somebody has begun with a moment ago. Parameters: the handlers, a limit
+    for each, all this twice.
     """
     names = _rows(1, handlers)
-    columns = "receipt.id, receipt.handler, receipt.source, receipt.key, receipt.place"
-    wanted = f"receipt.next_attempt_at <= {_now(vendor)}"
+    columns = (
+        "receipt.id, receipt.handler, receipt.source, receipt.key, receipt.place, "
+        "COALESCE(receipt.begun, 0) AS begun"
+    )
+    wanted = f"receipt.next_attempt_at <= {_now(vendor)} AND NOT {_rests(vendor)}"
     table = "django_inbox_receipt AS receipt"
     if vendor != "postgresql":
         branch = (
-            f"SELECT *, {_transaction(vendor)} FROM (SELECT {columns} FROM {table} "
+            f"SELECT * FROM (SELECT {columns} FROM {table} "
             f"WHERE receipt.handler IN ({names}) AND {wanted} AND receipt.place {{place}} "
             "ORDER BY receipt.next_attempt_at LIMIT %s)"
         )
         return f"{branch.format(place='= 0')} UNION ALL {branch.format(place='<> 0')}"
     branch = (
-        f"SELECT *, {_transaction(vendor)} FROM (SELECT one.* FROM (VALUES {names}) "
+        f"SELECT * FROM (SELECT one.* FROM (VALUES {names}) "
         f"AS wanted(handler) CROSS JOIN LATERAL (SELECT {columns} FROM {table} "
         f"WHERE receipt.handler = wanted.handler AND {wanted} AND "
         "receipt.place {place} ORDER BY receipt.next_attempt_at LIMIT %s {lock}) AS one) AS {name}"
@@ -200,6 +212,64 @@ def due(handlers: int, vendor: str) -> str:
     free = branch.format(place="= 0", lock="FOR UPDATE SKIP LOCKED", name="free")
     lined = branch.format(place="<> 0", lock="", name="lined")
     return f"{free} UNION ALL {lined}"
+
+
+def ahead(vendor: str) -> str:
+    """Find the first receipts of a line, and what is noted of calls for them."""
+    return (
+        f"SELECT id, COALESCE(begun, 0), {_rests(vendor)} FROM django_inbox_receipt AS receipt "
+        f'WHERE handler = %s AND source = %s AND "key" = %s AND state {_in(OPEN)} '
+        "ORDER BY place, id LIMIT %s"
+    )
+
+
+def begin(count: int, vendor: str) -> str:
+    """Note that calls begin for receipts which are locked, or whose lines are."""
+    return (
+        "UPDATE django_inbox_receipt SET begun = COALESCE(begun, 0) + 1, "
+        f"begun_at = {_now(vendor)} WHERE id IN ({', '.join(['%s'] * count)})"
+    )
+
+
+def take(count: int, vendor: str) -> str:
+    """Lock receipts by the note that we made, if they are due still; each with our transaction.
+
+    Not SKIP LOCKED: who looks for what is due locks for a moment what he then leaves alone.
+    """
+    locked = " FOR UPDATE OF receipt" if vendor == "postgresql" else ""
+    return (
+        f"WITH {_table('wanted', TAKEN_COLUMNS, count, vendor)} "
+        f"SELECT receipt.id, {_transaction(vendor)} FROM django_inbox_receipt AS receipt "
+        "JOIN wanted ON receipt.id = wanted.id AND receipt.begun = wanted.begun "
+        f"WHERE receipt.next_attempt_at <= {_now(vendor)} ORDER BY receipt.id{locked}"
+    )
+
+
+def transaction(vendor: str) -> str:
+    """Read the running transaction's id, which is assigned if it has none."""
+    return f"SELECT {_transaction(vendor)}"
+
+
+def unbegin(count: int, vendor: str) -> str:
+    """Take the note back where no call was made; what another has in work it will settle itself."""
+    numbers = ", ".join(["%s"] * count)
+    if vendor == "postgresql":
+        numbers = (
+            f"SELECT id FROM django_inbox_receipt WHERE id IN ({numbers}) FOR UPDATE SKIP LOCKED"
+        )
+    return (
+        "UPDATE django_inbox_receipt SET begun = CASE WHEN begun > 1 THEN begun - 1 END, "
+        f"begun_at = CASE WHEN begun > 1 THEN begun_at END WHERE id IN ({numbers})"
+    )
+
+
+def resting(handlers: int, vendor: str) -> str:
+    """Tell whether something is due that somebody has begun with a moment ago."""
+    return (
+        "SELECT 1 FROM django_inbox_receipt AS receipt "
+        f"WHERE receipt.handler IN ({', '.join(['%s'] * handlers)}) "
+        f"AND receipt.next_attempt_at <= {_now(vendor)} AND {_rests(vendor)} LIMIT 1"
+    )
 
 
 def stored(count: int, vendor: str) -> str:

@@ -25,6 +25,7 @@ class Event(TextChoices):
     REJECTED = "rejected", _("Reject, data that does not fit, or the last attempt failed")
     HELD = "held", _("an earlier message of its key is not processed")
     STALE = "stale", _("its key has gone past its sequence number")
+    REDELIVERED = "redelivered", _("it came again: whoever had it may have died of it")
     RETRY = "retry", _("a person wants it handled again")
     DISCARD = "discard", _("a person gives it up")
 
@@ -41,6 +42,7 @@ TRANSITIONS: Mapping[tuple[State | None, Event], State] = {
     (None, Event.REJECTED): State.DEAD,
     (None, Event.HELD): State.WAITING,
     (None, Event.STALE): State.SKIPPED,
+    (None, Event.REDELIVERED): State.RETRYING,
     (State.RETRYING, Event.HANDLED): State.PROCESSED,
     (State.RETRYING, Event.FAILED): State.RETRYING,
     (State.RETRYING, Event.REJECTED): State.DEAD,

@@ -145,6 +145,7 @@ class Subscription:
             body=raw.body if isinstance(raw.body, bytes) else str(raw.body).encode(),
             content_type=properties.get("content_type"),
             topic=raw.delivery_info.get("routing_key") or "",
+            redelivered=bool(raw.delivery_info.get("redelivered")),
         )
         self.arrived.append(Incoming(raw.delivery_tag, delivery))
 

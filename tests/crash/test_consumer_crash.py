@@ -180,3 +180,38 @@ def test_a_consumer_killed_in_a_turn_repeats_nothing_and_loses_nothing(
     assert code == 0, output
     assert_each_was_handled_once(published)
     assert set(Receipt.objects.values_list("state", flat=True)) == {"processed"}
+
+
+def test_a_handler_that_ends_its_process_stops_nobody_else(
+    queue: Queue, environment: dict[str, str], published: list[Envelope]
+) -> None:
+    """One message kills every process that handles it: after a few it is dead, all others done.
+
+    The first death takes a batch along, the second the turn that handles what was redelivered;
+    from then on it is handled alone.
+    """
+    arguments = ("consume", "--group", queue.name, "--until-empty")
+    deaths = 0
+    while True:
+        code, output = run(*arguments, **environment, TEST_KILL="7")
+        if code != -signal.SIGKILL:
+            break
+        deaths += 1
+        assert deaths < 10, output
+        until(lambda: not queue.consumers())
+        until(lambda: not others())
+
+    assert code == 1, output
+    assert deaths == 1 + 3
+    dead = Receipt.objects.exclude(state="processed").get()
+    assert (dead.message_id, dead.state, dead.reason) == (published[7].id, "dead", "crashed")
+    assert (dead.attempts, dead.begun) == (3, None)
+    assert "3 processes ended while its handler ran for it" in output
+    assert Effect.objects.count() == MESSAGES - 1
+    assert queue.ready() == 0
+
+    run("inbox_retry", "--reason", "crashed", **environment)
+    code, output = run(*arguments, **environment)
+
+    assert code == 0, output
+    assert_each_was_handled_once(published)

@@ -452,7 +452,7 @@ def test_a_turn_begins_nothing_when_its_time_is_over(handling: Handling) -> None
 
 # --- Cost ----------------------------------------------------------------------------------------
 
-DUE, READ, SETTLE, CHECK = 1, 1, 1, 2
+DUE, NOTE, TAKE, READ, SETTLE, CHECK = 1, 1, 1, 1, 1, 2
 
 
 def statements(function: Callable[[], object]) -> list[str]:
@@ -490,14 +490,14 @@ def test_a_turn_at_nothing_takes_no_transaction_id(handling: Handling) -> None:
 @postgresql
 @pytest.mark.parametrize("count", [1, 10, 100])
 def test_a_turn_costs_a_constant_number_of_statements(count: int, handling: Handling) -> None:
-    """Find, read, write, and the check of deferred constraints, apart from savepoints."""
+    """Find, note, take, read, write, and check deferred constraints, apart from savepoints."""
     handling(fail)
     receive(*[happened(number) for number in range(count)])
     handling.forget()
     handling(nothing)
     make_due()
 
-    assert len(statements(turn)) == DUE + READ + SETTLE + CHECK
+    assert len(statements(turn)) == DUE + NOTE + TAKE + READ + SETTLE + CHECK
     assert set(states()) == {"processed"}
 
 

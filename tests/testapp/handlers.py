@@ -1,6 +1,10 @@
-"""What the test app does about its event; TEST_FAIL names a number that it fails on, or "all"."""
+"""What the test app does about its event.
+
+TEST_FAIL names a number that it fails on, or "all"; TEST_KILL one that ends its process.
+"""
 
 import os
+import signal
 
 from django.conf import settings
 
@@ -16,4 +20,6 @@ RECORD = "tests.record"
 def record(event: Happened, message: Envelope) -> None:
     if os.environ.get("TEST_FAIL") in ("all", str(event.number)):
         raise RuntimeError("failed as the test asked")
+    if os.environ.get("TEST_KILL") == str(event.number):
+        os.kill(os.getpid(), signal.SIGKILL)
     Effect.objects.create(key=event.key, number=event.number, message_id=message.id, handler=RECORD)

@@ -1,0 +1,79 @@
+"""Note what is about to be handled, so that a handler that ends its process leaves a trace.
+
+An error can be caught; the end of a process (out of memory, a crash in C code, os._exit) cannot. So
+a turn first notes, in a transaction of its own, for which receipts calls begin; what settles a
+receipt takes the note back. One that is noted and in nobody's hands was in those of a process that
+died, or lost its database. From then on it is handled alone, so that the next death tells which it
+was, and INBOX["RETRY_CRASHES"] deaths are enough. Sidekiq's super_fetch judges its "poison pills"
+so.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from django.db import transaction
+
+from inbox.ledger import Due, Ledger, Noted
+from inbox.order import LineKey
+
+
+@dataclass(slots=True)
+class Begun:
+    """What a turn may handle: `calls` says by receipt how many calls for it never ended."""
+
+    limit: int
+    free: set[int] = field(default_factory=set)
+    lines: set[LineKey] = field(default_factory=set)
+    calls: dict[int, int] = field(default_factory=dict)
+    more: bool = False
+    """Whether something is due beyond this."""
+
+    @property
+    def noted(self) -> dict[int, int]:
+        """What the receipts without an order say now."""
+        return {number: self.calls[number] + 1 for number in self.free}
+
+
+def begin(ledger: Ledger, handlers: Sequence[str], limit: int, take_back: Sequence[int]) -> Begun:
+    """Choose from what is due, note it, and commit; `take_back` are notes of a turn that failed.
+
+    Nothing is noted, and one statement run, if nothing is due.
+    """
+    with transaction.atomic(using=ledger.using):
+        if take_back:
+            ledger.unbegin(take_back)
+        due = ledger.due(handlers, limit + 1)  # one more, to know of it
+        begun = _choose(ledger, due, limit)
+        ledger.begin(sorted(begun.calls))
+    return begun
+
+
+def _choose(ledger: Ledger, due: list[Due], limit: int) -> Begun:
+    free = {each.id: each.begun for each in due if each.line is None}
+    keys = list({each.line for each in due if each.line is not None})
+    # At random, so that several processes seldom reach for the same.
+    random.shuffle(keys)
+    found = {key: ledger.ahead(key, limit) for key in sorted(ledger.try_lock(keys[:limit]))}
+    ahead = {key: rows for key, rows in found.items() if rows and not rows[0].rests}
+    begun = _suspect(free, ahead)
+    if begun is not None:
+        begun.more = len(due) > 1
+    else:
+        begun = Begun(limit, set(list(free)[:limit]), set(ahead))
+        begun.calls = dict.fromkeys(begun.free, 0)
+        for rows in ahead.values():
+            begun.calls |= {each.id: each.begun for each in rows}
+        begun.more = max(len(free), len(keys)) > limit
+    return begun
+
+
+def _suspect(free: dict[int, int], ahead: dict[LineKey, list[Noted]]) -> Begun | None:
+    """Return one that a process had begun with when it ended, to be handled alone."""
+    for number, calls in free.items():
+        if calls:
+            return Begun(1, free={number}, calls={number: calls})
+    for key, [head, *_] in ahead.items():
+        if head.begun:
+            return Begun(1, lines={key}, calls={head.id: head.begun})
+    return None

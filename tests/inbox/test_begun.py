@@ -1,0 +1,240 @@
+"""What is noted before handlers are called, and what follows if their process ends in a call."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+from django.test import override_settings
+from django.utils import timezone
+
+from inbox import actions
+from inbox.delivery import Delivery
+from inbox.ledger import Ledger
+from inbox.models import Receipt
+from inbox.retries import Retries
+from outbox.envelope import Envelope
+from tests.inbox.support import (
+    Handling,
+    effects,
+    happened,
+    in_thread,
+    make_due,
+    postgresql,
+    receive,
+    record,
+    records,
+    states,
+    turn,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def redelivered(message: Envelope) -> Delivery:
+    return replace(Delivery.of(message), redelivered=True)
+
+
+def fail(event: Any, message: Envelope) -> None:
+    raise ValueError("no luck")
+
+
+def die(*messages: Envelope, times: int = 1, ago: float = 5) -> None:
+    """Leave what a process leaves that ends while it handles messages."""
+    begun_at = timezone.now() - timedelta(seconds=ago)
+    found = Receipt.objects.filter(message_id__in=[each.id for each in messages])
+    found.update(begun=times, begun_at=begun_at)
+
+
+def failed(handling: Handling, count: int, **options: Any) -> list[Envelope]:
+    """Messages that are due again; then their handler is mended."""
+    handling(fail, **options)
+    messages = [happened(number) for number in range(count)]
+    receive(*messages)
+    handling.forget()
+    handling(**options)
+    make_due()
+    return messages
+
+
+# --- What was delivered before ---------------------------------------------------------------
+
+
+@pytest.mark.sqlite
+def test_what_is_redelivered_is_kept_before_it_is_handled(handling: Handling) -> None:
+    """It may have ended a process: that it is tried again has to be on record first."""
+    handling()
+    [result] = receive(redelivered(happened(7)))
+
+    assert (result.retrying, result.failures, effects()) == (1, {}, [])
+    assert Receipt.objects.get().reason == "redelivered"
+    assert turn().handled == 1
+    assert (states(), effects()) == (["processed"], [7])
+    assert Receipt.objects.get().attempts == 1
+
+
+@pytest.mark.sqlite
+def test_what_is_redelivered_keeps_its_order(handling: Handling) -> None:
+    """With an order, the later messages of its key wait for it; without, the oldest goes first."""
+    handling(partial(record, name="in order"), name="in order", ordered=True)
+    handling(partial(record, name="as it comes"), name="as it comes")
+    receive(*[redelivered(happened(number)) for number in range(3)], happened(3))
+
+    assert effects("in order") == []
+    while turn().settled:
+        pass
+    assert effects("in order") == [0, 1, 2, 3]
+    assert effects("as it comes") == [3, 0, 1, 2]
+
+
+def test_a_duplicate_that_is_redelivered_is_no_more_than_a_duplicate(handling: Handling) -> None:
+    """The process died after the commit."""
+    handling()
+    message = happened()
+    receive(message)
+
+    [result] = receive(redelivered(message))
+
+    assert (result.duplicates, result.retrying) == (1, 0)
+
+
+# --- The note ---------------------------------------------------------------------------------
+
+
+@postgresql
+def test_a_handler_finds_it_noted_and_committed_that_it_begins(handling: Handling) -> None:
+    """Whoever looks from outside sees it, also when this process is no more."""
+    seen: list[Any] = []
+
+    def look() -> None:
+        seen.extend(Receipt.objects.values_list("begun", flat=True))
+
+    def from_outside(event: Any, message: Envelope) -> None:
+        with in_thread(look):
+            pass
+
+    failed(handling, 1)
+    handling.forget()
+    handling(from_outside)
+
+    assert turn().handled == 1
+    assert seen == [1]
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("function", [record, fail], ids=["handled", "failed"])
+def test_the_note_goes_with_the_outcome(function: Callable[..., None], handling: Handling) -> None:
+    """A handler that raises has not ended its process."""
+    failed(handling, 1)
+    handling.forget()
+    handling(function)
+
+    assert turn().settled == 1
+    assert Receipt.objects.values_list("begun", "begun_at").get() == (None, None)
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("ordered", [False, True], ids=["free", "ordered"])
+def test_what_a_turn_does_not_come_to_is_not_noted_after_it(
+    ordered: bool, handling: Handling
+) -> None:
+    """Its time was over, and nothing has happened to it."""
+    failed(handling, 3, ordered=ordered)
+
+    assert turn(seconds=0).settled == 0
+    assert set(Receipt.objects.values_list("begun", flat=True)) == {None}
+
+
+@postgresql
+def test_a_lost_database_is_not_the_end_of_a_process(handling: Handling, caplog: Any) -> None:
+    """The next turn takes the note back: an outage is not held against a message."""
+    lost: list[int] = []
+
+    def lose_once(event: Any, message: Envelope) -> None:
+        if not lost:
+            lost.append(1)
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    failed(handling, 2)
+    handling.forget()
+    handling(lose_once)
+    retries = Retries("default", "g")
+    with pytest.raises(OperationalError):
+        retries.turn()
+    connection.close()
+    assert set(Receipt.objects.values_list("begun", flat=True)) == {1}
+
+    assert retries.turn().handled == 2
+    assert records(caplog, "Handler record had begun") == []
+
+
+# --- Whose process ended ------------------------------------------------------------------------
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("ordered", [False, True], ids=["free", "ordered"])
+def test_what_a_dead_process_had_in_hand_is_handled_one_by_one(
+    ordered: bool, handling: Handling, caplog: Any
+) -> None:
+    """So that the next death tells which of them it was."""
+    die(*failed(handling, 3, ordered=ordered))
+
+    found = [turn() for _ in range(3)]
+
+    assert [each.handled for each in found] == [1, 1, 1]
+    assert found[0].more
+    assert effects() == [0, 1, 2]
+    assert len(records(caplog, "Handler record had begun with tests.happened")) == 3
+
+
+@pytest.mark.sqlite
+def test_a_note_of_this_moment_belongs_to_another_process(handling: Handling) -> None:
+    """It has committed that it begins, and comes to lock what it handles."""
+    die(*failed(handling, 1), ago=0)
+
+    assert turn().settled == 0
+    assert Ledger("default").resting(["record"])
+    assert Receipt.objects.get().begun == 1
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("ordered", [False, True], ids=["free", "ordered"])
+def test_a_message_that_has_ended_too_many_processes_is_dead(
+    ordered: bool, handling: Handling, caplog: Any
+) -> None:
+    """Its handler is not called again, and others are."""
+    first, *_ = failed(handling, 1, ordered=ordered)
+    die(first, times=3)
+
+    assert turn().dead == 1
+    receipt = Receipt.objects.get(message_id=first.id)
+    assert (receipt.state, receipt.reason, receipt.attempts) == ("dead", "crashed", 4)
+    assert receipt.begun is None
+    assert effects() == []
+    assert records(caplog, f"Handler record failed on tests.happened {first.id}; it is dead")
+
+
+@pytest.mark.sqlite
+def test_the_number_of_processes_is_a_setting(handling: Handling) -> None:
+    """INBOX["RETRY_CRASHES"]."""
+    [message] = failed(handling, 1)
+    die(message, times=3)
+
+    with override_settings(INBOX={"RETRY_CRASHES": 4}):
+        assert turn().handled == 1
+
+
+@pytest.mark.sqlite
+def test_a_person_who_retries_takes_the_note_away(handling: Handling) -> None:
+    """What has been mended begins anew, with all its lives."""
+    [message] = failed(handling, 1)
+    die(message, times=3)
+    turn()
+
+    actions.retry(list(Receipt.objects.values_list("pk", flat=True)), using="default")
+
+    assert turn().handled == 1
