@@ -5,7 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from amqp.basic_message import Message
+
 import outbox
+from outbox import wire
 from outbox.envelope import Envelope
 from outbox.registry import EventType, registry
 from relay.brokers.base import CONFIRMED, Broker, Outcome, Status
@@ -18,6 +21,17 @@ class Counted:
 
     key: str
     number: int
+
+
+def amqp_message(envelope: Envelope) -> Message:
+    """What a relay publishes, as py-amqp's own message: to change it, or to compare with."""
+    return Message(
+        envelope.data,
+        message_id=envelope.id,
+        content_type=envelope.content_type,
+        delivery_mode=2,
+        application_headers=wire.to_headers(envelope),
+    )
 
 
 class RecordingBroker(Broker):

@@ -1,7 +1,8 @@
 """RabbitMQ and other AMQP 0-9-1 brokers: persistent, mandatory, with pipelined confirms.
 
 kombu gives the connection and the topology, py-amqp the events of confirm mode. kombu's own
-`confirm_publish` waits for each message before it sends the next.
+`confirm_publish` waits for each message before it sends the next. What is published is packed by
+relay.brokers.frames, and written many messages at once.
 """
 
 import logging
@@ -15,7 +16,7 @@ from amqp.exceptions import AccessRefused, AMQPError, ContentTooLarge, Precondit
 from django.core.checks import CheckMessage, Error, Warning
 from kombu import Connection, Exchange
 
-from outbox import amqp, wire
+from outbox import amqp
 from outbox.conf import parse
 from outbox.envelope import Envelope
 from outbox.exceptions import ConfigurationError
@@ -23,16 +24,18 @@ from outbox.health import Finding
 from relay.brokers import amqp_health
 from relay.brokers.base import Broker, Outcome, Status
 from relay.brokers.confirms import ConfirmWindow
+from relay.brokers.frames import Frames
 
 logger = logging.getLogger("relay")
-
-PERSISTENT = 2
 
 MESSAGES_FAULT = (AccessRefused, ContentTooLarge, PreconditionFailed)
 """For what RabbitMQ closes a channel over one message. Anything else is about the channel."""
 
 DENIALS = 3
 """Messages in a row whose topic we may not publish to; more are about our permissions as such."""
+
+SEND_BYTES = 64 * 1024
+"""How much is written at once, about, before confirms are looked at."""
 
 READ_SECONDS = 1.0
 """How often, at least, a wait for confirms looks at the clock and at the heartbeat."""
@@ -84,6 +87,7 @@ class AMQPBroker(Broker):
         self._options = options
         self._connection: Connection | None = None
         self._channel: Any = None
+        self._frames: Frames | None = None
         self._next_tag = 1
         self._opened = 0.0
         self._window: ConfirmWindow | None = None
@@ -139,40 +143,47 @@ class AMQPBroker(Broker):
         patience = self._options.CONFIRM_TIMEOUT
         settled, deadline = 0, time.monotonic() + patience
         while not window.done:
-            self._send(channel, window)
+            more = self._send(channel, window)
             if window.settled != settled:
                 # Each confirm starts the time anew: a page of one key over a slow link takes as
                 # long as it takes, but a broker that accepts and never confirms is found out.
                 settled, deadline = window.settled, time.monotonic() + patience
             # Past the deadline what has arrived meanwhile is still read: sending may have taken
             # all the time.
-            if not self._read(channel, deadline) and time.monotonic() >= deadline:
+            wait = 0 if more else min(deadline - time.monotonic(), READ_SECONDS)
+            if not self._read(channel, wait) and not more and time.monotonic() >= deadline:
                 raise ConfirmTimeout(
                     f"{window.in_flight} messages not confirmed within {patience:g} s"
                 )
 
-    def _send(self, channel: Any, window: ConfirmWindow) -> None:
-        while (envelope := window.next()) is not None:
-            channel.basic_publish(
-                message(envelope),
-                exchange=self._options.EXCHANGE,
-                routing_key=envelope.topic,
-                mandatory=self._options.MANDATORY,
-            )
-            self._stop_if_blocked()
+    def _send(self, channel: Any, window: ConfirmWindow) -> bool:
+        """Write what the window allows, at most SEND_BYTES or one message; return whether more."""
+        assert self._frames is not None
+        parts, size = [], 0
+        while size < SEND_BYTES and (envelope := window.next()) is not None:
+            parts.append(self._frames.pack(envelope))
+            size += len(parts[-1])
+        if parts:
+            channel.connection.transport.write(b"".join(parts))
+            channel.connection.bytes_sent += 1  # for the heartbeat: something was
+        return size >= SEND_BYTES
 
-    def _read(self, channel: Any, deadline: float) -> bool:
-        """Wait for something from the broker; False if nothing came for a while."""
+    def _read(self, channel: Any, wait: float) -> bool:
+        """Wait for something from the broker, read all there is; False if nothing came.
+
+        A heartbeat would make py-amqp wait for as long again, so it never waits for long.
+        """
         assert self._connection is not None
-        # A heartbeat would make py-amqp wait for as long again, so it never waits for long.
-        wait = min(deadline - time.monotonic(), READ_SECONDS)
+        drain_events, came = channel.connection.drain_events, False
         try:
-            channel.connection.drain_events(timeout=max(wait, 0))
+            drain_events(timeout=max(wait, 0))
+            came = True
+            while not self._blocked:
+                drain_events(timeout=0)
         except TimeoutError:
             self._connection.heartbeat_check()
-            return False
         self._stop_if_blocked()
-        return True
+        return came
 
     def _stop_if_blocked(self) -> None:
         if self._blocked:
@@ -223,6 +234,12 @@ class AMQPBroker(Broker):
         channel.events["basic_ack"].add(self._on_ack)
         channel.events["basic_nack"].add(self._on_nack)
         channel.events["basic_return"].add(self._on_return)
+        self._frames = Frames(
+            channel.channel_id,
+            channel.connection.frame_max,
+            exchange=options.EXCHANGE,
+            mandatory=options.MANDATORY,
+        )
         self._channel, self._next_tag, self._opened = channel, 1, time.monotonic()
         return channel
 
@@ -285,17 +302,6 @@ RENEW_SECONDS = 15.0
 
 class ConfirmTimeout(OSError):
     """The broker did not confirm in time, or told its publishers to stop."""
-
-
-def message(envelope: Envelope) -> Message:
-    """Return the AMQP message of an envelope: CloudEvents in binary mode, persistent."""
-    return Message(
-        envelope.data,
-        message_id=envelope.id,
-        content_type=envelope.content_type,
-        delivery_mode=PERSISTENT,
-        application_headers=wire.to_headers(envelope),
-    )
 
 
 def _describe(exc: Exception) -> str:

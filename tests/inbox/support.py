@@ -26,7 +26,7 @@ from inbox.retries import Retries, Turn
 from inbox.topology import declare, queue_name
 from outbox.envelope import Envelope
 from outbox.shutdown import Shutdown
-from relay.brokers.amqp import message as amqp_message
+from tests.support import amqp_message
 from tests.testapp.models import Effect
 
 HAPPENED = "tests.happened"

@@ -30,7 +30,6 @@ from outbox import housekeeping
 from outbox.envelope import Envelope
 from outbox.exceptions import ConfigurationError
 from outbox.retention import Pruner
-from relay.brokers.amqp import message as amqp_message
 from tests.inbox.support import (
     Handling,
     Mended,
@@ -52,6 +51,7 @@ from tests.inbox.support import (
 )
 from tests.services.rabbitmq import RabbitNode
 from tests.sessions import sessions
+from tests.support import amqp_message
 from tests.testapp.events import Happened
 
 pytestmark = pytest.mark.django_db(transaction=True)

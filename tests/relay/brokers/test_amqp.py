@@ -303,17 +303,17 @@ def test_confirms_that_came_while_sending_count(
     """A page that took all the time to send is not given up with its confirms unread."""
     broker.publish(page(1))
     assert broker._connection is not None
-    clock, send = Clock(), broker._channel.basic_publish
     connection = broker._channel.connection
+    clock, write = Clock(), connection.transport.write
 
-    def sends_slowly(*args: object, **kwargs: object) -> None:
-        send(*args, **kwargs)
+    def writes_slowly(frames: bytes) -> None:
+        write(frames)
         clock.now += 1000
         # The confirm has arrived before anyone asks for it.
         assert select.select([connection.sock], [], [], 10)[0]
 
     monkeypatch.setattr(amqp, "time", clock)
-    monkeypatch.setattr(broker._channel, "basic_publish", sends_slowly)
+    monkeypatch.setattr(connection.transport, "write", writes_slowly)
 
     assert broker.publish(page(3)) == [CONFIRMED] * 3
 

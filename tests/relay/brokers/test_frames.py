@@ -1,0 +1,73 @@
+"""The bytes of published messages, beside those that py-amqp makes of the same."""
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+from amqp import spec
+from amqp.method_framing import frame_writer
+from amqp.serialization import dumps
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outbox.envelope import Envelope
+from relay.brokers.frames import Frames
+from tests.support import amqp_message
+
+CHANNEL = 7
+
+text = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"]), min_size=1, max_size=60)
+envelopes = st.builds(
+    Envelope,
+    id=text,
+    source=text,
+    type=text,
+    data=st.binary(max_size=300),
+    content_type=st.sampled_from(["application/json", "text/plain; charset=utf-8"]),
+    version=st.integers(1, 10**9),
+    topic=text,
+    subject=st.none() | text,
+    key=st.none() | text,
+    time=st.none() | st.datetimes(timezones=st.just(UTC)),
+    correlation_id=st.none() | text,
+    causation_id=st.none() | text,
+    attributes=st.dictionaries(
+        st.from_regex(r"[a-z0-9]{1,20}", fullmatch=True), text | st.integers(-9, 9) | st.booleans()
+    ),
+)
+
+
+def packed(envelope: Envelope, frame_max: int, *, mandatory: bool = True) -> bytes:
+    return Frames(CHANNEL, frame_max, exchange="events", mandatory=mandatory).pack(envelope)
+
+
+def written_by_amqp(envelope: Envelope, frame_max: int, *, mandatory: bool = True) -> bytes:
+    written = bytearray()
+    connection = SimpleNamespace(frame_max=frame_max, bytes_sent=0)
+    write = frame_writer(connection, SimpleNamespace(write=written.extend))
+    arguments = dumps("Bssbb", (0, "events", envelope.topic, mandatory, False))
+    write(1, CHANNEL, spec.Basic.Publish, arguments, amqp_message(envelope))
+    return bytes(written)
+
+
+@given(envelopes, st.booleans())
+def test_the_bytes_are_those_of_amqp(envelope: Envelope, mandatory: bool) -> None:
+    """Whatever an envelope holds."""
+    assert packed(envelope, 131_072, mandatory=mandatory) == written_by_amqp(
+        envelope, 131_072, mandatory=mandatory
+    )
+
+
+@pytest.mark.parametrize("size", [0, 1, 4087, 4088, 4089, 8176, 8177, 20_000])
+def test_a_large_body_is_split_as_agreed_with_the_broker(size: int) -> None:
+    """No frame, with the eight bytes around it, is larger than frame_max."""
+    envelope = Envelope(
+        id="1",
+        source="/shop",
+        type="shop.order.placed",
+        data=bytes(number % 251 for number in range(size)),
+        topic="shop.order.placed",
+        time=datetime(2026, 11, 24, tzinfo=UTC),
+    )
+
+    assert packed(envelope, 4096) == written_by_amqp(envelope, 4096)
