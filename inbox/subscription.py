@@ -48,6 +48,8 @@ class Subscription:
         self._heartbeat: Heartbeat | None = None
         self._channel: Any = None  # py-amqp's, beneath kombu's types
         self._connection: Connection | None = None
+        # py-amqp's too: kombu's connects anew, without our consumer, when it finds itself cut off.
+        self._link: Any = None
 
     def open(self) -> None:
         """Connect, declare queue and bindings, and consume.
@@ -66,7 +68,8 @@ class Subscription:
         )
         bound = handlers.groups().get(self._group, [])
         declare(connection, exchange=conf.EXCHANGE, queue=self._queue, bound=bound)
-        self._heartbeat = Heartbeat(connection.connection)
+        self._link = connection.connection
+        self._heartbeat = Heartbeat(self._link)
         self._heartbeat.start()
         self._channel = connection.channel()
         self._channel.auto_decode = False
@@ -77,9 +80,8 @@ class Subscription:
 
     def read(self, seconds: float) -> None:
         """Wait for a frame, then take all messages that are already here into `arrived`."""
-        assert self._connection is not None
         # Not drain_events(), which starts its timeout again with each heartbeat of the broker.
-        read_frame = self._connection.connection.blocking_read
+        read_frame = self._link.blocking_read
         try:
             read_frame(timeout=seconds)
             while len(self.arrived) < self._conf.PREFETCH:
@@ -87,7 +89,7 @@ class Subscription:
         except TimeoutError:
             pass
         # Only now: the broker's heartbeats may have waited here during a long batch.
-        self._connection.heartbeat_check()
+        self._link.heartbeat_tick()
 
     @contextmanager
     def idle(self) -> Iterator[None]:
@@ -109,8 +111,8 @@ class Subscription:
         """End in an orderly way, so that acknowledgements on their way arrive."""
         self._stop_heartbeat()
         try:
-            if self._connection is not None and self._connection.connected:
-                self._connection.connection.close()
+            if self._link is not None and self._link.connected:
+                self._link.close()
         except (AMQPError, OSError):
             logger.debug("Error while closing the broker connection", exc_info=True)
         self.drop()
@@ -118,7 +120,7 @@ class Subscription:
     def drop(self) -> None:
         """End at once: a broken connection gives no answer."""
         self._stop_heartbeat()
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._link = self._connection, None, None
         if connection is None:
             return
         try:

@@ -3,6 +3,7 @@
 import argparse
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -86,7 +87,7 @@ def judge(world: World, fault: Fault) -> Outcome:
     started = time.monotonic()
     try:
         return run_round(world, fault, count_suppressed=True)
-    except (FaultError, UnusableHistory) as exc:
+    except (FaultError, UnusableHistory, subprocess.SubprocessError) as exc:
         return Outcome(
             fault=fault,
             events=0,

@@ -6,7 +6,7 @@ from functools import partial
 
 from outbox.failpoints import FAILPOINTS
 from tests.faults.proxy import Way
-from tests.faults.strikes import brokers, databases, processes
+from tests.faults.strikes import brokers, databases, people, processes, queues
 from tests.faults.world import World
 
 
@@ -44,7 +44,7 @@ FAULTS = (
             name=f"kill-{point}",
             title=f"SIGKILL at {point}",
             strike=(
-                brokers.kill_while_unbound
+                queues.kill_while_unbound
                 if point == "relay.retried"
                 else partial(processes.kill_at, failpoint=point)
             ),
@@ -160,20 +160,43 @@ FAULTS = (
     Fault(
         name="queue-deleted",
         title="queue deleted, later declared again by the consumers",
-        strike=brokers.delete_queue,
+        strike=queues.delete_queue,
         slow=True,
     ),
     Fault(
         name="queue-full",
         title="queue full (reject-publish), later emptied",
-        strike=brokers.fill_queue,
+        strike=queues.fill_queue,
         drained_within=60.0,
         slow=True,
     ),
     Fault(
+        name="queue-full-slow",
+        title="queue full, its consumers slow: room for a few now and then, later for all",
+        strike=queues.fill_queue_of_slow_readers,
+        drained_within=60.0,
+        slow=True,
+    ),
+    *(
+        Fault(
+            name=f"queue-full-beside-{kind}",
+            title=f"a {kind} queue of two topics full beside a healthy one, later emptied",
+            strike=partial(queues.fill_queue_beside, kind=kind),
+            drained_within=60.0,
+            slow=True,
+        )
+        for kind in ("quorum", "classic")
+    ),
+    Fault(
         name="type-unbound",
         title="an event type that no queue is bound to, bound later",
-        strike=brokers.unbind_type,
+        strike=queues.unbind_type,
+        slow=True,
+    ),
+    Fault(
+        name="parked-discarded",
+        title="a person discards and requeues parked messages while relays publish",
+        strike=people.discard_and_requeue,
         slow=True,
     ),
     *(

@@ -1,12 +1,14 @@
 """Judge a complete history: what was committed, published and done. Pure, no I/O.
 
 Committed is what the service's own table says, not the outbox; published is everything that an
-extra queue received, in order; done are the rows that the handlers left.
+extra queue received, in order; done are the rows that the handlers left. Discarded is what the
+relays' own record says that a person gave up; nothing else is excused.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from tests.faults.service.vocabulary import HANDLERS, HOPPED, hops
@@ -40,7 +42,8 @@ class Counts:
 class History:
     """Everything that happened. `published` is in the order of arrival, repetitions included.
 
-    `recorded_all` is False if the recording queue was away for some of it.
+    `recorded_all` is False if the recording queue was away for some of it. `discarded` are changes
+    whose events a person has given up.
     """
 
     committed: Sequence[Event]
@@ -48,6 +51,7 @@ class History:
     effects: Sequence[Effect]
     writers: Counts
     recorded_all: bool = True
+    discarded: Collection[Event] = ()
 
 
 @dataclass(slots=True)
@@ -60,6 +64,7 @@ class Report:
     twice: list[str] = field(default_factory=list)
     unfounded: list[str] = field(default_factory=list)
     disordered: list[str] = field(default_factory=list)
+    undead: list[str] = field(default_factory=list)
 
     @property
     def violations(self) -> dict[str, list[str]]:
@@ -68,6 +73,7 @@ class Report:
             "effects twice": self.twice,
             "published though rolled back": self.unfounded,
             "out of order": self.disordered,
+            "published though discarded": self.undead,
         }
         return {what: which for what, which in found.items() if which}
 
@@ -94,12 +100,14 @@ def check(history: History) -> Report:
     Raises UnusableHistory if it is not one of this scenario.
     """
     _check_scenario(history)
-    caused = [Event(HOPPED, e.tag, 0, e.tag) for e in history.committed if hops(e.version)]
-    expected = [*history.committed, *caused]
+    discarded = set(history.discarded)
+    kept = [event for event in history.committed if event not in discarded]
+    caused = [Event(HOPPED, e.tag, 0, e.tag) for e in kept if hops(e.version)]
+    expected = [*kept, *caused]
     report = Report(events=len(expected))
-    _check_effects(expected, history.effects, report)
+    _check_effects(expected, history, report)
     _check_published(expected, history, report)
-    _check_order(history.committed, history.published, report, complete=history.recorded_all)
+    _check_order(kept, history.published, report, complete=history.recorded_all)
     return report
 
 
@@ -111,6 +119,8 @@ def _check_scenario(history: History) -> None:
     for key, found in versions.items():
         if sorted(found) != list(range(1, len(found) + 1)):
             raise UnusableHistory(f"the versions of {key} are not 1 to {len(found)}")
+    if strange := set(history.discarded) - set(history.committed):
+        raise UnusableHistory(f"{len(strange)} discarded messages are of no committed change")
     least = history.writers.committed
     if not least <= len(history.committed) <= least + history.writers.in_doubt:
         raise UnusableHistory(
@@ -119,32 +129,39 @@ def _check_scenario(history: History) -> None:
         )
 
 
-def _check_effects(expected: Iterable[Event], effects: Iterable[Effect], report: Report) -> None:
-    wanted = {Effect(HANDLERS[event.kind], event.tag) for event in expected}
-    found = Counter(effects)
+def _check_effects(expected: Iterable[Event], history: History, report: Report) -> None:
+    wanted, unwanted = set(map(_effect, expected)), set(map(_effect, history.discarded))
+    found = Counter(history.effects)
     report.lost += sorted(f"{e.handler} {e.tag}" for e in wanted - found.keys())
     report.twice += sorted(f"{e.handler} {e.tag}" for e, count in found.items() if count > 1)
-    report.unfounded += sorted(f"{e.handler} {e.tag}" for e in found.keys() - wanted)
+    report.unfounded += sorted(f"{e.handler} {e.tag}" for e in found.keys() - wanted - unwanted)
+    report.undead += sorted(f"{e.handler} {e.tag}" for e in found.keys() & unwanted)
+
+
+def _effect(event: Event) -> Effect:
+    return Effect(HANDLERS[event.kind], event.tag)
 
 
 def _check_published(expected: Collection[Event], history: History, report: Report) -> None:
-    distinct = set(history.published)
+    distinct, wanted, unwanted = set(history.published), set(expected), set(history.discarded)
     report.repeated = len(history.published) - len(distinct)
-    report.unfounded += sorted(f"message {e.kind} {e.tag}" for e in distinct - set(expected))
+    report.unfounded += sorted(f"message {e.kind} {e.tag}" for e in distinct - wanted - unwanted)
+    report.undead += sorted(f"message {e.kind} {e.tag}" for e in distinct & unwanted)
     if history.recorded_all:
-        report.lost += sorted(f"message {e.kind} {e.tag}" for e in set(expected) - distinct)
+        report.lost += sorted(f"message {e.kind} {e.tag}" for e in wanted - distinct)
 
 
 def _check_order(
-    committed: Iterable[Event], published: Iterable[Event], report: Report, *, complete: bool
+    kept: Iterable[Event], published: Iterable[Event], report: Report, *, complete: bool
 ) -> None:
-    """Let a key's next message be the next version, or one that was there already.
+    """Let a key's next message be the next version to be kept, or one that was there already.
 
     What a relay had published when it died comes again, perhaps between messages of the relay
     that took over: a receiver that drops copies sees none of it. A message must never appear
     for the first time behind a later one of its key.
     """
-    of_keys = {event.key for event in committed}
+    following = _following(kept)
+    of_keys = {key for key, _ in following}
     newest: dict[str, int] = {}
     seen: set[Event] = set()
     for event in published:
@@ -152,6 +169,20 @@ def _check_order(
             continue
         seen.add(event)
         before = newest.get(event.key, 0)
-        if event.version < before or (complete and event.version != before + 1):
+        if event.version < before or (
+            complete and event.version != following.get((event.key, before))
+        ):
             report.disordered.append(f"{event.key}: {event.version} after {before}")
         newest[event.key] = max(before, event.version)
+
+
+def _following(kept: Iterable[Event]) -> dict[tuple[str, int], int]:
+    """Return which version of a key comes after which; the first of all comes after 0."""
+    versions: defaultdict[str, list[int]] = defaultdict(lambda: [0])
+    for event in kept:
+        versions[event.key].append(event.version)
+    return {
+        (key, before): after
+        for key, found in versions.items()
+        for before, after in pairwise(sorted(found))
+    }

@@ -1,4 +1,4 @@
-"""The processes of a world: relays, consumers and writers, which cannot outlive the test."""
+"""The processes of a world: relays, consumers, writers and people; none outlives the test."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from outbox.failpoints import VARIABLE as FAILPOINT
 from tests.faults.history import Counts
@@ -122,3 +122,49 @@ class Writers:
     def _tell(self, command: str) -> None:
         assert self._process.stdin is not None
         print(command, file=self._process.stdin, flush=True)
+
+
+class Person:
+    """Somebody at the command line; see tests.faults.person. Use as a context manager."""
+
+    def __init__(self, *, env: Mapping[str, str], log: Path) -> None:
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.person"],
+                cwd=ROOT,
+                env=env,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        self._log = log
+        self._unanswered: list[tuple[str, ...]] = []
+        self._answered: list[tuple[tuple[str, ...], int]] = []
+
+    def tell(self, *command: str) -> None:
+        """Give a command, without waiting for what comes of it."""
+        assert self._process.stdin is not None
+        print(json.dumps(command), file=self._process.stdin, flush=True)
+        self._unanswered.append(command)
+
+    def listen(self) -> None:
+        """Wait until all commands are carried out."""
+        assert self._process.stdout is not None
+        for command in self._unanswered:
+            line = self._process.stdout.readline()
+            if "messages" not in (said := json.loads(line or "{}")):
+                raise RuntimeError(f"{command}: {line}\n{self._log.read_text()[-2000:]}")
+            self._answered.append((command, said["messages"]))
+        self._unanswered.clear()
+
+    def count(self, option: str = "") -> int:
+        """Return how many messages the commands have dealt with, those with an option or all."""
+        return sum(count for command, count in self._answered if not option or option in command)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()

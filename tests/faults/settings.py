@@ -40,7 +40,8 @@ RELAYS = {
         "POLL_INTERVAL": 0.5,
         "RETRY_MAX": 1.0,
         "PARK_MIN": 0.2,
-        "PARK_MAX": 1.0,
+        # With each attempt at a full queue the others get a copy, which is work for consumers.
+        "PARK_MAX": 3.0,
     },
 }
 INBOX = {

@@ -22,6 +22,10 @@ _CALM_SECONDS = (1.0, 4.0)
 _UNFIT = {
     "none",
     "queue-deleted",  # waits for an empty queue, and the recording gets a gap
+    "parked-discarded",  # what an outage leaves in doubt may be discarded, and have been published
+    # What else was full a moment ago may refuse other topics, too.
+    "queue-full-beside-quorum",
+    "queue-full-beside-classic",
 }
 
 

@@ -101,6 +101,60 @@ def test_repetition_is_not_out_of_order(order: list[int]):
     assert report.repeated == len(order) - 7
 
 
+DISCARDED = COMMITTED[2]
+WITHOUT = replace(
+    CLEAN,
+    published=[e for e in CLEAN.published if e != DISCARDED],
+    effects=[e for e in CLEAN.effects if e.tag != DISCARDED.tag],
+    discarded=[DISCARDED],
+)
+
+
+def test_what_was_discarded_is_not_lost():
+    """What a person gave up is neither published nor done, and its successor follows."""
+    report = check(WITHOUT)
+
+    assert report.clean
+    assert report.events == 7
+
+
+def test_nothing_but_what_is_on_record_as_discarded_is_excused():
+    """The same history without the record is one of a loss."""
+    assert kinds(replace(WITHOUT, discarded=[])) == ["lost", "out of order"]
+    assert kinds(replace(WITHOUT, discarded=[COMMITTED[3]])) == [
+        "lost",
+        "out of order",
+        "published though discarded",
+    ]
+
+
+def test_what_a_discarded_event_would_have_caused_is_not_lost():
+    """Its handler was not called, so it did not emit anything."""
+    cause = COMMITTED[4]
+    history = replace(
+        CLEAN,
+        published=[e for e in CLEAN.published if e.tag != cause.tag],
+        effects=[e for e in CLEAN.effects if e.tag != cause.tag],
+        discarded=[cause],
+    )
+
+    assert check(history).clean
+
+
+@pytest.mark.parametrize("seen", ["published", "effects"])
+def test_a_discarded_event_must_not_appear(seen: str):
+    """Once a person was told that it is discarded, nobody hears of it."""
+    assert kinds(replace(WITHOUT, **{seen: getattr(CLEAN, seen)}))[-1] == (
+        "published though discarded"
+    )
+
+
+def test_discarded_messages_of_no_change_make_a_history_unusable():
+    """A record that does not fit excuses nothing."""
+    with pytest.raises(UnusableHistory, match="1 discarded"):
+        check(replace(CLEAN, discarded=[event(99)]))
+
+
 def test_keys_do_not_order_each_other():
     """Versions are compared within a key only."""
     other = event(1, "key-1")

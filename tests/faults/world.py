@@ -19,13 +19,22 @@ from project.demo.waiting import ticks, wait_until
 from tests.faults.cluster import HARNESS
 from tests.faults.ground import Ground
 from tests.faults.history import Counts, Effect, Event, History
-from tests.faults.processes import FAILPOINT, Service, Writers, environment
+from tests.faults.processes import FAILPOINT, Person, Service, Writers, environment
 from tests.faults.proxy import Proxy
 from tests.faults.recorder import Recorder
 from tests.faults.service.vocabulary import HOP_EVERY
 
 PATIENCE = 30.0
 """Seconds within which anything happens that a fault waits for."""
+
+DISCARDED = """
+SELECT p.type AS kind, p.key, (event.data->>'version')::int AS version, event.data->>'tag' AS tag
+FROM django_relay_parked AS p
+JOIN django_outbox_message AS m ON m.position = p.position AND m.message_id = p.message_id
+CROSS JOIN LATERAL (SELECT convert_from(m.data, 'UTF8')::jsonb AS data) AS event
+WHERE p.state = 'discarded' AND p.settled_by LIKE '%%(relay_requeue)'
+"""
+"""What a person has discarded; what a relay gives up by itself is no such thing."""
 
 
 class FaultError(Exception):
@@ -66,6 +75,7 @@ class World:
         self._logs = Path(tempfile.mkdtemp(prefix="faults-logs-"))
         self._started = 0
         self._proxies: list[Proxy] = []
+        self._queues: set[str] = set()
         self._undo = contextlib.ExitStack()
         self._undo.callback(shutil.rmtree, self._logs, ignore_errors=True)
 
@@ -123,7 +133,12 @@ class World:
         self.node.start()
         self.recorder.close()
         with Connection(self.node.url) as link:
-            link.channel().queue_delete(self.group)
+            for queue in (self.group, *self._queues):
+                link.channel().queue_delete(queue)
+
+    def own(self, queue: str) -> None:
+        """Delete a queue in the end that a fault declares."""
+        self._queues.add(queue)
 
     # --- Processes ----------------------------------------------------------------------------
 
@@ -161,6 +176,11 @@ class World:
         service = Service(name, *command, env=env, log=self._logs / f"{name}.log")
         self.services.append(service)
         return service
+
+    def person(self) -> Person:
+        """Return somebody who gives commands in the service's name."""
+        url = self.cluster.url(self.database, "person")
+        return Person(env=environment(DATABASE_URL=url), log=self._logs / "person.log")
 
     def forget(self, service: Service) -> None:
         """Bury a process that has ended as it should."""
@@ -233,7 +253,9 @@ class World:
     def events(self) -> int:
         """How many events there are: of the changes, and of their handlers once all is done."""
         return self.number(
-            "SELECT count(*) + count(*) FILTER (WHERE version %% %s = 0) FROM faults_change",
+            f"WITH discarded AS MATERIALIZED ({DISCARDED}) "
+            "SELECT count(*) + count(*) FILTER (WHERE version %% %s = 0) FROM faults_change AS c "
+            "WHERE NOT EXISTS (SELECT FROM discarded AS d WHERE d.kind = c.kind AND d.tag = c.tag)",
             HOP_EVERY,
         )
 
@@ -242,11 +264,12 @@ class World:
 
     def pending(self) -> int:
         """How many effects are still to come."""
-        return self.number(
-            "SELECT (SELECT count(*) + count(*) FILTER (WHERE version %% %s = 0) "
-            "FROM faults_change) - (SELECT count(DISTINCT (handler, tag)) FROM faults_effect)",
-            HOP_EVERY,
-        )
+        done = "SELECT count(*) FROM (SELECT DISTINCT handler, tag FROM faults_effect) AS done"
+        return self.events() - self.number(done)
+
+    def discarded(self) -> list[Event]:
+        """Return what a person has discarded, by the relays' own record of it."""
+        return [Event(*row) for row in self.query(DISCARDED)]
 
     def consuming(self) -> int:
         """How many consumers read from the queue."""
@@ -313,6 +336,7 @@ class World:
             effects=[Effect(*row) for row in effects],
             writers=self._counts,
             recorded_all=self.recorder.complete,
+            discarded=self.discarded(),
         )
 
 

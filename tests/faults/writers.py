@@ -56,6 +56,7 @@ class Writer(threading.Thread):
                 self._gate.wait()
                 self._idle.clear()
                 due = time.monotonic()
+                continue  # it may be closed again, and whoever did that has seen us idle
             count = self._random.randint(1, PER_TRANSACTION)
             # What a fault or a slow transaction has cost is made up for, but not all at once.
             due = max(due + count / self._rate, time.monotonic() - 1)

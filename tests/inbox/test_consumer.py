@@ -619,6 +619,36 @@ def test_a_connection_closed_by_the_server_is_opened_again(
     assert "by an operator" in said
 
 
+def test_a_connection_that_breaks_under_a_heartbeat_is_opened_again(
+    rabbit_node: RabbitNode,
+    own_queue: Queue,
+    handling: Handling,
+    told: Callable[[str], list[str]],
+) -> None:
+    """If only the heartbeat has met the error, during a retry, consuming goes on all the same."""
+    calls: list[int] = []
+
+    def function(event: Happened, message: Envelope) -> None:
+        calls.append(event.number)
+        if calls == [1]:
+            raise Retry(after=0)
+        if calls == [1, 1]:
+            rabbit_node.ctl("close_all_connections", "by an operator")
+            until(lambda: not heartbeats())
+        record(event, message)
+
+    handling(function)
+    own_queue.declare()
+    own_queue.publish(happened(1))
+    with own_queue.consuming(HEARTBEAT=1) as consumer:
+        until(lambda: consumer.progress.handled == 1)
+        own_queue.publish(happened(2))
+        until(lambda: consumer.progress.handled == 2)
+
+    assert effects() == [1, 2]
+    assert len(told("The broker is away")) == 1
+
+
 @contextlib.contextmanager
 def database_away() -> Iterator[None]:
     """Refuse new connections to the test database, and end those of others."""
@@ -858,7 +888,12 @@ def test_no_thread_is_left_behind(queue: Queue, handling: Handling) -> None:
     handling()
     queue.drain()
 
-    assert not [t for t in threading.enumerate() if t.name == "inbox-heartbeat"]
+    assert not heartbeats()
+
+
+def heartbeats() -> list[threading.Thread]:
+    """Return the threads that send heartbeats for consumers of this process."""
+    return [thread for thread in threading.enumerate() if thread.name == "inbox-heartbeat"]
 
 
 def test_an_outage_of_one_does_not_hide_that_of_the_other(

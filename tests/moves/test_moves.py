@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,12 @@ class Scene:
         self.before[RELAYS[0]] |= {each.id for each in broker.published}
         self.before[RELAYS[0]].add(str(unwanted.message_id))  # not to be published from here on
 
+    def keys_published(self, name: str, using: str) -> set[str | None]:
+        """Return the keys of what a relay has published since the move."""
+        ids = self.published(name)
+        found = Message.objects.using(using).filter(message_id__in=ids)
+        return set(found.values_list("key", flat=True))
+
     def relay(self, name: str, url: str) -> None:
         """Let a real relay publish all there is."""
         code, output = run(*self.command(name), **self.environment(url))
@@ -227,6 +234,38 @@ def test_parked_keys_move_with_the_log(
         states = parked.filter(key="a").values_list("state", flat=True)
         assert set(states) == {ParkedState.PUBLISHED}
         assert parked.filter(state=ParkedState.DISCARDED).count() == 1
+
+
+@pytest.mark.parametrize("clusters", ["low-high", "high-low"], indirect=True)
+def test_parked_rows_hold_their_keys_after_the_move(
+    clusters: tuple[Cluster, Cluster], scene: Scene, tmp_path: Path
+) -> None:
+    """Until they are due nothing of their keys is published, only others; then all, in order."""
+    source, target = clusters
+    url = source.create("moving")
+    with alias("source", url), alias("late", url):
+        scene.live("source", "late")
+        scene.park("source")
+        parked = Parked.objects.using("source").filter(state=ParkedState.PARKED)
+        parked.update(next_attempt_at=Now() + timedelta(hours=1))
+        for _ in range(20):
+            scene.commit("source", nested=True)  # a backlog, of all keys
+    moved = dump_and_restore(source, target, "moving", tmp_path / "dump" / "moving", jobs=2)
+    with alias("target", moved):
+        for _ in range(20):
+            scene.commit("target", nested=True)
+        code, output = run(*scene.command("ahead"), **scene.environment(moved))
+        assert code == 1, output  # something is left
+        assert scene.keys_published("ahead", "target") == set("cdef")
+        held = Parked.objects.using("target").filter(state=ParkedState.WAITING)
+        assert set(held.values_list("key", flat=True)) == {"a", "b"}
+        due = Parked.objects.using("target").filter(state=ParkedState.PARKED)
+        assert sorted(due.values_list("key", flat=True)) == ["a", "b"]
+        due.update(next_attempt_at=Now())
+        for name in RELAYS:
+            scene.relay(name, moved)
+        scene.judge("target")
+        assert scene.keys_published("ahead", "target") == set("abcdef")
 
 
 @pytest.mark.parametrize("clusters", ["low-low", "high-high"], indirect=True)
