@@ -82,21 +82,35 @@ PG_HERE = """
  FROM pg_control_system()) AS here
 """
 
-# Whether checkpoint c was written elsewhere. Within one cluster it got its own id (`written`, of
-# which only the lower half is stored) after its ceiling was taken: it is never the older of the
-# two. That finds what the identifier does not, a clone that is fed by logical replication. A
-# relay that has started from the beginning has seen nothing anywhere.
-PG_MOVED = f"""
-coalesce(c.ceiling::text <> '{EMPTY}' AND (
-    c.system_identifier <> here.system_identifier
-    OR here.xmax - pg_snapshot_xmax(c.ceiling)::text::bigint
-       < (here.xmax - c.written::text::bigint) & 4294967295), false)
+# Whether row m or checkpoint c is not of the running transaction, whose id has not finished either
+# and could not be told from one of another cluster. A relay reads before it has an id.
+_PG_NOT_OURS = "{0}.transaction_id IS DISTINCT FROM pg_current_xact_id_if_assigned()"
+
+
+def pg_moved(checkpoint: str, written: str) -> str:
+    """Return the condition that a checkpoint was written elsewhere; `here` has to be joined.
+
+    Within one cluster it got its own id (`written`, its xmin, of which only the lower half is
+    stored) after its ceiling was taken: it is never the older of the two. That finds what the
+    identifier does not, a clone that is fed by logical replication. A relay that has started from
+    the beginning has seen nothing anywhere.
+    """
+    return f"""
+coalesce({checkpoint}.ceiling::text <> '{EMPTY}' AND (
+    {checkpoint}.system_identifier <> here.system_identifier
+    OR (here.xmax - pg_snapshot_xmax({checkpoint}.ceiling)::text::bigint
+        < (here.xmax - {written}::text::bigint) & 4294967295
+        AND {_PG_NOT_OURS.format(checkpoint)})), false)
 """
 
+
+PG_MOVED = pg_moved("c", "c.written")
+
 # A row whose id this cluster has not given out.
-_PG_STRANGER = f"""
+PG_STRANGER = f"""
 (SELECT m.transaction_id FROM {MESSAGE} AS m
  WHERE m.lane = lanes.lane AND m.transaction_id >= pg_snapshot_xmax(pg_current_snapshot())
+   AND {_PG_NOT_OURS.format("m")}
  ORDER BY m.transaction_id LIMIT 1) IS NOT NULL
 """
 
@@ -113,7 +127,7 @@ _PG_MY_NEWEST = _NEWEST.replace("{columns}", _PG_COLUMNS)
 # second column tells that the lane's cursor or some row can only come from another cluster; see
 # relay/log/rebase.py.
 PG_LANES = f"""
-SELECT lanes.lane, {PG_MOVED} OR {_PG_STRANGER}
+SELECT lanes.lane, {PG_MOVED} OR {PG_STRANGER}
 FROM generate_series(
     0, greatest(%(lanes)s - 1, (SELECT max(lane) FROM {MESSAGE}))) AS lanes (lane)
 CROSS JOIN {PG_HERE}
@@ -124,11 +138,12 @@ CROSS JOIN LATERAL (
            coalesce(own.ceiling, start.floor,
                     CASE WHEN %(from_beginning)s THEN '{EMPTY}'::pg_snapshot END) AS ceiling,
            coalesce(own.system_identifier, start.system_identifier) AS system_identifier,
+           coalesce(own.transaction_id, start.transaction_id) AS transaction_id,
            coalesce(own.written, start.written) AS written
     ) AS c
 WHERE NOT c.complete
    OR {PG_MOVED}
-   OR (c.ceiling IS NULL AND (lanes.lane = 0 OR {_PG_STRANGER}))
+   OR (c.ceiling IS NULL AND (lanes.lane = 0 OR {PG_STRANGER}))
    OR (SELECT m.transaction_id FROM {MESSAGE} AS m
        WHERE m.lane = lanes.lane AND m.transaction_id >= pg_snapshot_xmax(c.ceiling)
        ORDER BY m.transaction_id LIMIT 1) IS NOT NULL
@@ -195,6 +210,7 @@ CROSS JOIN LATERAL (
            coalesce(own.window_count, CASE WHEN start.floor::text <> '{EMPTY}'
                                            THEN %(large)s + 1 ELSE 0 END) AS window_count,
            coalesce(own.system_identifier, start.system_identifier) AS system_identifier,
+           coalesce(own.transaction_id, start.transaction_id) AS transaction_id,
            coalesce(own.written, start.written) AS written
     ) AS c
 """

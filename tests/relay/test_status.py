@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 
 from outbox.models import Message
 from relay import status
+from relay.log import open_log
 from relay.models import Checkpoint
 from relay.status import LaneStatus, lanes
 from tests.relay.log.moving import move
@@ -168,6 +169,19 @@ def test_another_cluster() -> None:
     assert of_key("a").backlog is None
     with pytest.raises(CommandError, match="another database cluster"):
         ask()
+
+
+@pytest.mark.django_db
+def test_within_a_test_case_nothing_is_moved() -> None:
+    """Messages and cursors of the running transaction are of this cluster, savepoints or not."""
+    commit(1)
+    publish(start="now")
+    commit(1)
+    assert Checkpoint.objects.exists()
+
+    assert not any(each.moved for each in lanes("default"))
+    assert not open_log("mine", using="default").is_moved()
+    assert ask()
 
 
 def test_a_clone_with_the_same_identifier() -> None:
