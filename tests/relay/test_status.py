@@ -16,7 +16,8 @@ from django.test.utils import CaptureQueriesContext
 from outbox.models import Message
 from relay import status
 from relay.log import open_log
-from relay.models import Checkpoint
+from relay.models import Checkpoint, Parked
+from relay.parking import discard
 from relay.status import LaneStatus, lanes
 from tests.relay.log.moving import move
 from tests.relay.test_retention import commit, park, publish, relays
@@ -212,3 +213,21 @@ def test_what_is_parked_is_in_the_way() -> None:
     assert "1 parked" in found.in_the_way
     with pytest.raises(CommandError, match="1 parked, 0 dead, 2 wait"):
         ask()
+
+
+def test_the_keys_that_stand_still_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the message that is first of the key now, why, and how many wait behind it."""
+    park()
+    first, second, _ = Parked.objects.order_by("position")
+    Parked.objects.filter(pk=second.pk).update(state="dead", reason="refused", error="too large")
+    discard(Parked.objects.filter(pk=first.pk), by="test")
+    with pytest.raises(CommandError):
+        call_command("relay_status")
+    with pytest.raises(CommandError):
+        call_command("relay_status", "--json")
+    text, _, found = capsys.readouterr().out.rpartition("\n{")
+
+    told = f"1 wait behind tests.counted {second.message_id} of key 'a', dead: refused: too large"
+    assert f"mine lane {second.lane}: {told}" in text
+    [head] = json.loads("{" + found)["heads"]
+    assert (head["message_id"], head["waiting"]) == (str(second.message_id), 1)
