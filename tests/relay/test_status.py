@@ -147,6 +147,12 @@ def test_one_relay_of_several() -> None:
         ask("--relay", "nope")
 
 
+def test_no_relay_at_all_is_an_error() -> None:
+    """An empty table would look as if all were well."""
+    with override_settings(RELAYS={}), pytest.raises(CommandError, match="RELAYS is empty"):
+        ask()
+
+
 def test_a_retired_relay_is_in_nobodys_way() -> None:
     """Nobody expects it to publish any more."""
     with override_settings(RELAYS=relays("mine")):

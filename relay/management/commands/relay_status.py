@@ -63,6 +63,8 @@ class Command(BaseCommand):
         if name is not None and not found:
             known = ", ".join(sorted(relay_settings())) or "none"
             raise CommandError(f"No relay {name!r} in RELAYS, nor in checkpoints. RELAYS: {known}.")
+        if not found:
+            raise CommandError("There is no relay: RELAYS is empty, and none has ever run.")
         if options["json"]:
             rows = [dataclasses.asdict(each) | {"in_the_way": each.in_the_way} for each in found]
             told = {"counted_to": statuses.COUNTED, "lanes": rows, "heads": list(map(_head, held))}
