@@ -3,6 +3,7 @@
 Here: reading the log and writing checkpoints. The rest is beside it, by subject.
 """
 
+from outbox.sql import PG_STATEMENT_NOW, SQLITE_STATEMENT_NOW
 from relay.snapshots import EMPTY
 
 MESSAGE = "django_outbox_message"
@@ -71,8 +72,6 @@ EXISTS (SELECT 1 FROM {PARKED_TABLE} AS p
         WHERE p.relay = %(relay)s AND p.lane = {{lane}} AND p.state = 'parked'
           AND p.next_attempt_at <= {{now}})
 """
-_PG_NOW = "statement_timestamp()"
-_SQLITE_NOW = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"  # what Django's Now() is there
 
 # --- PostgreSQL ---------------------------------------------------------------------------
 
@@ -153,7 +152,7 @@ WHERE NOT c.complete
            WHERE m.lane = lanes.lane AND m.transaction_id BETWEEN flying.xid AND flying.xid
            ORDER BY m.transaction_id LIMIT 1) AS landed
        LIMIT 1) IS NOT NULL
-   OR {_RETRIES.format(lane="lanes.lane", now=_PG_NOW)}
+   OR {_RETRIES.format(lane="lanes.lane", now=PG_STATEMENT_NOW)}
 """
 
 # A statement of its own: the snapshot that reads the cursor must be younger than the lock, or it
@@ -181,7 +180,7 @@ SELECT pg_try_advisory_xact_lock_shared(%(rebase_key)s, 0)
 # OFFSET 0 is a fence: to look for the minimum along the positions would be to read all history.
 PG_CURSOR = f"""
 SELECT pg_current_snapshot()::text, here.system_identifier, {PG_MOVED},
-       {_PARKED}, {_RETRIES.format(lane="%(lane)s", now=_PG_NOW)},
+       {_PARKED}, {_RETRIES.format(lane="%(lane)s", now=PG_STATEMENT_NOW)},
        own.id, c.floor::text, c.ceiling::text, c.position, c.complete, c.sequence,
        c.window_start, c.next_start, c.window_previous, c.window_count, c.system_identifier,
        (SELECT least(opened.sequence, (
@@ -301,7 +300,7 @@ REACH = {
 UPDATE {PARKED_TABLE} SET state = 'parked', next_attempt_at = {now}
 WHERE state = 'waiting' AND id IN (SELECT {_FIRST_OF_KEY} FROM {_KEYS[vendor]})
 """
-    for vendor, now in (("postgresql", _PG_NOW), ("sqlite", _SQLITE_NOW))
+    for vendor, now in (("postgresql", PG_STATEMENT_NOW), ("sqlite", SQLITE_STATEMENT_NOW))
 }
 
 # The first open messages of each key, so many of each.
@@ -337,10 +336,10 @@ UNION
 SELECT 0 WHERE NOT %(from_beginning)s AND NOT EXISTS ({_MY_START})
 UNION
 SELECT p.lane FROM {PARKED_TABLE} AS p
-WHERE p.relay = %(relay)s AND p.state = 'parked' AND p.next_attempt_at <= {_SQLITE_NOW}
+WHERE p.relay = %(relay)s AND p.state = 'parked' AND p.next_attempt_at <= {SQLITE_STATEMENT_NOW}
 """
 
-SQLITE_PARKED = f"SELECT {_PARKED}, {_RETRIES.format(lane='%(lane)s', now=_SQLITE_NOW)}"
+SQLITE_PARKED = f"SELECT {_PARKED}, {_RETRIES.format(lane='%(lane)s', now=SQLITE_STATEMENT_NOW)}"
 
 # The cursor, or where the relay has started, and where it would start now.
 SQLITE_CURSOR = f"""
