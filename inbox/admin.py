@@ -262,6 +262,10 @@ class DeadLetterAdmin(ActionableAdmin):
         "edit": letters_before(Event.HANDLED),
         "discard": letters_before(Event.DISCARD),
     }
+    untouched: ClassVar[dict[str, Content]] = {
+        **ActionableAdmin.untouched,
+        "retry": _("still of no use, as its error says, or in work at the moment"),
+    }
 
     def edit(self, row: DeadLetter, message: Delivery, *, by: str) -> None:
         actions.edit_letter(row.pk, message, by=by, using=router.db_for_write(DeadLetter))

@@ -10,9 +10,7 @@ from typing import Any, ClassVar, cast
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.models import LogEntry
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
 from django.db import router
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -24,11 +22,12 @@ from django.views.decorators.http import require_POST
 from inbox.actions import Done, NotPossible
 from inbox.delivery import Delivery
 from inbox.models import DeadLetter, Original, Receipt
-from inbox.states import State
+from inbox.states import CLOSED, State
 from outbox.admin_support import html, payload
-from outbox.admin_support.actions import may, write_down
-from outbox.admin_support.base import KeysetChangeList, ReadOnlyAdmin
+from outbox.admin_support.actions import ActingAdmin, write_down
+from outbox.admin_support.base import KeysetChangeList
 from outbox.admin_support.extensions import Panel
+from outbox.admin_support.html import Content
 
 MATCHING = 1_000
 """Rows that one request changes of all that match the filter."""
@@ -65,7 +64,7 @@ class EditForm(forms.Form):
         return found
 
 
-class ActionableAdmin(ReadOnlyAdmin):
+class ActionableAdmin(ActingAdmin):
     """A page with actions on rows that are open."""
 
     change_form_template = "inbox/admin/detail.html"
@@ -75,12 +74,13 @@ class ActionableAdmin(ReadOnlyAdmin):
     """What retrying and discarding are for these rows."""
     states_for: ClassVar[dict[str, Sequence[State]]]
     """In which states that can be done."""
+    untouched: ClassVar[dict[str, Content]] = {
+        "retry": _("in work at the moment"),
+        "discard": _("in work at the moment"),
+    }
+    """Why it was not done to what is in such a state still."""
 
     # --- Permissions ---------------------------------------------------------------------------
-
-    def may(self, request: HttpRequest, what: str) -> bool:
-        """Tell whether the user may retry, edit or discard."""
-        return self.has_view_permission(request) and may(request, self.model, what)
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return self.may(request, "retry")
@@ -143,13 +143,16 @@ class ActionableAdmin(ReadOnlyAdmin):
             self.message_user(request, text % {"count": len(done.changed)}, messages.SUCCESS)
         if not numbers:
             self.message_user(request, _("Nothing of the kind is open."), messages.WARNING)
-        if done.left:
-            text = ngettext(
-                "%(count)d is left as it was: in work, over, or as unusable as before.",
-                "%(count)d are left as they were: in work, over, or as unusable as before.",
-                len(done.left),
-            )
-            self.message_user(request, text % {"count": len(done.left)}, messages.WARNING)
+        rows = self.model._default_manager.using(router.db_for_write(self.model))
+        self.tell_left(request, rows.all(), done.left, lambda state: self._why_left(what, state))
+
+    def _why_left(self, what: str, state: str) -> Content:
+        """Return why an action has left what is in a state now."""
+        if state in self.states_for[what]:
+            return self.untouched[what]
+        if state in CLOSED:
+            return _("that is over")
+        return _("it goes on by itself when what it waits for is processed")
 
     def _log(self, request: HttpRequest, numbers: Collection[int], text: str) -> None:
         if numbers:
@@ -157,12 +160,6 @@ class ActionableAdmin(ReadOnlyAdmin):
             write_down(request, rows, text)
 
     # --- One row ---------------------------------------------------------------------------------
-
-    def get_paginator(self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any) -> Any:
-        # The history of one row is short, and its page wants to know how short.
-        if queryset.model is LogEntry:
-            return Paginator(queryset, *args, **kwargs)
-        return super().get_paginator(request, queryset, *args, **kwargs)
 
     def get_urls(self) -> list[URLPattern]:
         meta = self.model._meta
@@ -183,13 +180,12 @@ class ActionableAdmin(ReadOnlyAdmin):
         row = context["original"]
         titles = {"retry": _("Retry"), "discard": _("Discard")}
         context["tools"] = [
-            {"title": title, "url": self._url(what, row.pk)}
+            {"title": title, "url": self.row_url(what, row.pk)}
             for what, title in titles.items()
             if row.state in self.states_for[what] and self.may(request, what)
         ]
         if row.state in self.states_for["edit"] and self.may(request, "edit"):
-            context["edit_url"] = self._url("edit", row.pk)
-        context["history_url"] = self._url("history", row.pk)
+            context["edit_url"] = self.row_url("edit", row.pk)
         return super().render_change_form(request, context, *args, **kwargs)
 
     def _retry_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -204,7 +200,7 @@ class ActionableAdmin(ReadOnlyAdmin):
                 raise PermissionDenied
             row = self._row(request, object_id)
             self._act(request, what, [row.pk])
-            return HttpResponseRedirect(self._url("change", row.pk))
+            return HttpResponseRedirect(self.row_url("change", row.pk))
 
         return require_POST(view)(request)
 
@@ -213,7 +209,7 @@ class ActionableAdmin(ReadOnlyAdmin):
         if not self.may(request, "edit"):
             raise PermissionDenied
         row = self._row(request, object_id)
-        back = self._url("change", row.pk)
+        back = self.row_url("change", row.pk)
         body = bytes(row.body or b"")
         text = _as_text(body)
         if text is None or row.state not in self.states_for["edit"]:
@@ -236,7 +232,7 @@ class ActionableAdmin(ReadOnlyAdmin):
             "original": row,
             "form": form,
             "back_url": back,
-            "list_url": reverse(self._name("changelist"), current_app=self.admin_site.name),
+            "list_url": reverse(self.page_name("changelist"), current_app=self.admin_site.name),
         }
         return TemplateResponse(request, "inbox/admin/edit.html", context)
 
@@ -272,13 +268,6 @@ class ActionableAdmin(ReadOnlyAdmin):
         if row is None:
             raise Http404
         return row
-
-    def _name(self, page: str) -> str:
-        meta = self.model._meta
-        return f"admin:{meta.app_label}_{meta.model_name}_{page}"
-
-    def _url(self, page: str, number: int) -> str:
-        return reverse(self._name(page), args=(number,), current_app=self.admin_site.name)
 
 
 def originals_panel(row: Receipt | DeadLetter) -> Panel | None:

@@ -185,21 +185,22 @@ class _Work:
         if isinstance(usable, Outcome):
             return usable
         event, envelope = usable
+        message = outcomes.about(envelope)
         decision, sequence = HANDLE, None
         if found.sequence is not None:
             try:
                 sequence = found.sequence_of(event)
             except UndecodableMessage as exc:
-                return outcomes.unusable(found, row.message_id, exc, state=row.state)
+                return outcomes.unusable(found, message, exc, state=row.state)
             decision = follow(line.done, sequence, found.sequence_start)
             if decision is STALE:
-                return outcomes.stale(found, row.message_id, sequence, state=row.state)
+                return outcomes.stale(found, message, sequence, state=row.state)
         # Once one has waited for long enough, nothing before it in the line waits any longer.
         over = any(each.is_due and each.state is State.WAITING for each in rest)
         if decision.missing and row.state is State.WAITING and not over:
             if row.has_time:
                 return None
-            return outcomes.held(found, row.message_id, state=row.state, missing=decision.missing)
+            return outcomes.held(found, message, state=row.state, missing=decision.missing)
         outcome = self._attempt(found, row, event, envelope)
         if outcome.state is State.PROCESSED:
             line.handled(sequence)
@@ -257,12 +258,14 @@ class _Work:
 
 def _usable(found: Handler, row: Stored) -> tuple[Any, Envelope] | Outcome:
     """Return event and envelope of a receipt, or what follows if they do not fit any more."""
+    message = row.message_id
     try:
         envelope = row.delivery.decode()
+        message = outcomes.about(envelope)
         if found.version not in (None, envelope.version) or not found.wants(envelope.type):
             raise UndecodableMessage(
                 f"handler {found.name} is not for {envelope.type} v{envelope.version} any more"
             )
         return outcomes.read(found, envelope), envelope
     except UndecodableMessage as exc:
-        return outcomes.unusable(found, row.message_id, exc, state=row.state, earlier=row.attempts)
+        return outcomes.unusable(found, message, exc, state=row.state, earlier=row.attempts)

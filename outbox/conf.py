@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.signals import setting_changed
 
 from outbox.exceptions import ConfigurationError
-from outbox.wire import MAX_ATTRIBUTE, flaw
+from outbox.wire import MAX_ATTRIBUTE, flaw, is_uri_reference
 
 T = TypeVar("T")
 
@@ -46,6 +46,12 @@ class OutboxSettings:
             raise ConfigurationError("OUTBOX['MAX_DATA_BYTES'] must be positive")
         if problem := flaw(self.SOURCE, MAX_ATTRIBUTE):
             raise ConfigurationError(f"OUTBOX['SOURCE'] {problem}")
+        if not is_uri_reference(self.SOURCE):
+            raise ConfigurationError(
+                f"OUTBOX['SOURCE'] must be a URI reference, such as '/shop', 'urn:shop' or "
+                f"'https://example.com/shop', not {self.SOURCE!r}. Write spaces and letters beyond "
+                "ASCII percent-encoded."
+            )
         if not _is_retention(self.RETENTION):
             raise ConfigurationError(
                 "OUTBOX['RETENTION'] must be a positive timedelta or number of days, or None to "

@@ -83,7 +83,9 @@ def emit_many(events: Iterable[object], *, using: str | None = None) -> list[Env
     `events` are event objects, or Draft(event=..., payload=..., key=...) where one needs
     options. Returns their messages in order; raises what emit() raises, and then writes none.
     """
-    drafts = [event if isinstance(event, Draft) else Draft(event=event) for event in events]
+    drafts = [
+        event if isinstance(event, Draft) else Draft(event=event) for event in _several(events)
+    ]
     return _write(drafts, using)
 
 
@@ -110,6 +112,20 @@ def _draft(event: object, payload: Any, options: dict[str, Any]) -> Draft:
     if isinstance(event, Draft):
         raise TypeError("emit() takes an event; Draft is for emit_many()")
     return Draft(event=event, payload=payload, **options)
+
+
+def _several(events: Any) -> Iterable[object]:
+    """Return events as they are; raise InvalidEvent if they are no series of events.
+
+    One event can be a series as well, of its fields or letters.
+    """
+    alone = isinstance(events, str | bytes | Mapping | Draft) or registry.has_class(type(events))
+    if alone or not isinstance(events, Iterable):
+        raise InvalidEvent(
+            "emit_many() takes several events, such as a list of them, not one "
+            f"{type(events).__qualname__}. For a single event use emit()."
+        )
+    return events
 
 
 def _write(drafts: Sequence[Draft], using: str | None) -> list[Envelope]:
@@ -192,6 +208,11 @@ def _resolve(draft: Draft) -> tuple[EventType, Any]:
         if named.schema is not None and draft.payload is None:
             raise InvalidEvent(f"{named}: emitted by name it needs a payload")
         return named, codec.build(draft.payload, named)
+    if isinstance(draft.event, type):
+        event_type, name = registry.of_class(draft.event), draft.event.__qualname__
+        raise InvalidEvent(
+            f"{event_type}: {name} is the class of the event. Emit an instance of it: {name}(...)."
+        )
     event_type = registry.of_class(type(draft.event))
     if draft.payload is not None or draft.version is not None:
         raise InvalidEvent(

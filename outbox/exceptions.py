@@ -2,6 +2,7 @@
 
 OutboxError
 ├── ConfigurationError          (also django.core.exceptions.ImproperlyConfigured)
+├── InvalidMessageId            (also ValueError)
 ├── EmitError
 │   ├── TransactionRequired
 │   └── InvalidEvent            (also ValueError)
@@ -19,6 +20,10 @@ class OutboxError(Exception):
 
 class ConfigurationError(OutboxError, ImproperlyConfigured):
     """A setting, a registration or a database cannot work as it is."""
+
+
+class InvalidMessageId(OutboxError, ValueError):
+    """What was given as a message's id is none."""
 
 
 class EmitError(OutboxError):

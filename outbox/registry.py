@@ -117,6 +117,10 @@ class Registry:
                 "<app>/events.py."
             ) from None
 
+    def has_class(self, cls: type) -> bool:
+        """Tell whether a class is the payload of an event type."""
+        return cls in self._by_class
+
     def named(self, name: str, version: int | None = None) -> EventType:
         """Return the event type `name`, its newest version by default.
 

@@ -81,9 +81,9 @@ class ScheduledAdmin(EnvelopeAdmin):
             found = list(locked.only("pk", "type", "message_id"))
             Scheduled.objects.using(using).filter(pk__in=[each.pk for each in found]).delete()
             write_down(request, found, "Cancelled.", flag=DELETION)
-        count = len(found)
-        text = ngettext("%(count)d message cancelled.", "%(count)d messages cancelled.", count)
-        self.message_user(request, text % {"count": count}, messages.SUCCESS)
+        if count := len(found):
+            text = ngettext("%(count)d message cancelled.", "%(count)d messages cancelled.", count)
+            self.message_user(request, text % {"count": count}, messages.SUCCESS)
         if late := asked - count:
             text = ngettext(
                 "%(count)d was due already and cannot be taken back.",

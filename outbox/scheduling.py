@@ -16,6 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from outbox import sql
 from outbox.conf import outbox_settings
 from outbox.due import Due
+from outbox.exceptions import InvalidMessageId
 from outbox.failpoints import hit
 from outbox.wakeup import wake_on_commit
 
@@ -47,10 +48,10 @@ def cancel(message_id: str | UUID, using: str | None = None) -> bool:
     """Take back a scheduled message; in the running transaction, if there is one.
 
     Returns True if it will not be published (should that transaction commit), False if it was
-    delivered already or is not known. Raises ValueError for what is no message id.
+    delivered already or is not known. Raises InvalidMessageId for what is no message id.
     """
     alias = using or _write_database()
-    wanted = UUID(str(message_id))
+    wanted = _message_id(message_id)
     connection = connections[alias]
     with connection.cursor() as cursor:
         cursor.execute(sql.CANCEL, [_uuid(connection, wanted)])
@@ -95,6 +96,16 @@ def deliver_due(using: str, limit: int = DELIVERED_AT_ONCE) -> int:
     if moved:
         hit("outbox.delivered")
     return moved
+
+
+def _message_id(given: object) -> UUID:
+    try:
+        return UUID(str(given))
+    except ValueError:
+        raise InvalidMessageId(
+            f"{given!r} is no message id, which is a UUID: give cancel() the `id` of what emit() "
+            "has returned."
+        ) from None
 
 
 def _execute(cursor: Any, statement: str, parameters: dict[str, Any]) -> int:

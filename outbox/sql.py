@@ -27,6 +27,11 @@ COLUMNS = (
 _NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 _ROW = f"({', '.join(['%s'] * len(COLUMNS))})"
 
+# Now, by the database's clock. PostgreSQL: of the statement, with which, unlike clock_timestamp(), an
+# index can be used. SQLite: what Django's Now() is there.
+PG_STATEMENT_NOW = "statement_timestamp()"
+SQLITE_STATEMENT_NOW = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
+
 # One round trip, however few the messages.
 INSERT = f'INSERT INTO "{TABLE}" ({_NAMES}) VALUES '
 
@@ -48,18 +53,16 @@ _ENVELOPE = ", ".join(["%s"] * len(COLUMNS))
 _PG_LATER = f"(coalesce(%s::timestamptz, clock_timestamp() + %s::interval), {_ENVELOPE})"
 _SQLITE_LATER = f"(coalesce(%s, strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s)), {_ENVELOPE})"
 
-# Whether something is due, and in how many seconds the next is. statement_timestamp() instead of
-# clock_timestamp(), with which no index could be used.
+# Whether something is due, and in how many seconds the next is.
 PG_NEXT_DUE = f"""
-SELECT (SELECT min(due_at) <= statement_timestamp() FROM {SCHEDULED}),
-       (SELECT extract(epoch FROM min(due_at) - statement_timestamp())::float8 FROM {SCHEDULED}
-        WHERE due_at > statement_timestamp())
+SELECT (SELECT min(due_at) <= {PG_STATEMENT_NOW} FROM {SCHEDULED}),
+       (SELECT extract(epoch FROM min(due_at) - {PG_STATEMENT_NOW})::float8 FROM {SCHEDULED}
+        WHERE due_at > {PG_STATEMENT_NOW})
 """
-_SQLITE_NOW = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
 SQLITE_NEXT_DUE = f"""
-SELECT (SELECT min(due_at) <= {_SQLITE_NOW} FROM {SCHEDULED}),
+SELECT (SELECT min(due_at) <= {SQLITE_STATEMENT_NOW} FROM {SCHEDULED}),
        (SELECT (julianday(min(due_at)) - julianday('now')) * 86400.0 FROM {SCHEDULED}
-        WHERE due_at > {_SQLITE_NOW})
+        WHERE due_at > {SQLITE_STATEMENT_NOW})
 """
 
 # One process delivers at a time: of two that did, the later messages of a key could commit first.
@@ -72,7 +75,7 @@ _INTO_LOG = f"INSERT INTO {TABLE} ({_NAMES}) SELECT hash %% %(lanes)s, {_DELIVER
 PG_DELIVER = f"""
 WITH due AS (
     DELETE FROM {SCHEDULED} WHERE id = ANY (ARRAY(
-        SELECT id FROM {SCHEDULED} WHERE due_at <= statement_timestamp()
+        SELECT id FROM {SCHEDULED} WHERE due_at <= {PG_STATEMENT_NOW}
         ORDER BY due_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
     RETURNING *)
 {_INTO_LOG} due ORDER BY due_at, id
@@ -82,7 +85,7 @@ WITH due AS (
 _SQLITE_DUE = (
     f"SELECT * FROM {SCHEDULED} WHERE due_at <= %(now)s ORDER BY due_at, id LIMIT %(limit)s"
 )
-SQLITE_NOW = f"SELECT {_SQLITE_NOW}"
+SQLITE_NOW = f"SELECT {SQLITE_STATEMENT_NOW}"
 SQLITE_DELIVER = f"{_INTO_LOG} ({_SQLITE_DUE}) ORDER BY due_at, id"
 SQLITE_DELIVERED = f"DELETE FROM {SCHEDULED} WHERE id IN (SELECT id FROM ({_SQLITE_DUE}))"
 

@@ -23,6 +23,14 @@ MAX_ATTRIBUTE = 255
 MAX_TRACE_STATE = 1024
 # What a CloudEvents string must not contain: controls, surrogates, noncharacters.
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_CHARACTER = r"(?:[\w.~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
+# RFC 3986, appendix A, with any characters between the brackets of an IP address. A reference
+# without a scheme has no colon in its first segment.
+_URI_REFERENCE = re.compile(
+    rf"(?:[A-Za-z][A-Za-z0-9+.-]*:|(?![^/?#]*:))(?://(?:{_CHARACTER}|[\[\]])*(?=[/?#]|\Z))?"
+    rf"(?:{_CHARACTER}|/)*(?:\?(?:{_CHARACTER}|[/?])*)?(?:\#(?:{_CHARACTER}|[/?])*)?",
+    re.ASCII,
+)
 _INT64 = range(-(2**63), 2**63)
 
 # Envelope field -> CloudEvents attribute, for optional strings.
@@ -109,6 +117,11 @@ def flaw(text: str, limit: int) -> str | None:
     if found := _FORBIDDEN.search(text):
         return f"contains the character U+{ord(found[0]):04X}, which CloudEvents does not allow"
     return None
+
+
+def is_uri_reference(text: str) -> bool:
+    """Tell whether `text` is a URI reference, as the source of a CloudEvent has to be."""
+    return _URI_REFERENCE.fullmatch(text) is not None
 
 
 @lru_cache(maxsize=1024)

@@ -22,10 +22,8 @@ from outbox.routing import as_regex
 from relay.brokers.base import Broker, Outcome, Status
 from relay.exceptions import MovedDatabase, ReplayHalted
 from relay.log import open_log
-from relay.states import State, StateOf
-
-PAGE_BYTES = 16 * 1024 * 1024
-"""Bytes of data in a page, so that memory has a bound; a larger message goes alone."""
+from relay.log.base import PAGE_BYTES
+from relay.states import State, StateOf, states
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +66,7 @@ class Extent:
 
 
 class Replay:
-    """One run over a selection. Belongs to one thread.
+    """One run over a selection, in pages as large as those of a relay. Belongs to one thread.
 
     It ends at what was in the log when it began. `published` counts what the broker confirmed,
     `next_position` is where another run would go on.
@@ -118,6 +116,35 @@ class Replay:
             count=Count("position"), first=Min("position"), last=Max("position")
         )
         return Extent(**found)
+
+    def why_nothing(self) -> str:
+        """Return in words why there was nothing to publish again, and what there is.
+
+        It may read all that is in the bounds, as looking for something to publish did.
+        """
+        log = Message.objects.using(self._using)
+        found = log.filter(self._selection.condition())
+        if (first := found.order_by("position").first()) is not None:
+            state = states([first.position], [self.relay], self._using)[first.position]
+            return (
+                f"Nothing was published again: relay {self.relay!r} has published none of what is "
+                f"in these bounds. The first, at position {first.position}, is "
+                f"{state[self.relay].label}."
+            )
+        bounds = log.aggregate(first=Min("position"), last=Max("position"))
+        if bounds["first"] is None:
+            return "Nothing was published again: the log is empty."
+        unknown = [
+            each for each in self._selection.types if not log.filter(_of_type(each)).exists()
+        ]
+        told = f" There is no message of type {', '.join(unknown)}." if unknown else ""
+        key = self._selection.key
+        if key is not None and not log.filter(key=key).exists():
+            told += f" There is no message of key {key!r}."
+        return (
+            "Nothing was published again: nothing is in these bounds. The log holds positions "
+            f"{bounds['first']} to {bounds['last']}.{told}"
+        )
 
     def page(self) -> bool:
         """Publish the next page; False if there was none. Two statements, however full it is.

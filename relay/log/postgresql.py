@@ -48,7 +48,7 @@ class PostgreSQLLog(Log):
         }
         busy = self._query(sql.PG_LANES, parameters)
         moved = any(is_moved for _lane, is_moved in busy)
-        # Within a transaction of the caller's, as in a TestCase, its own rows look moved.
+        # Not within a transaction of the caller's, as in a TestCase: a rebase needs its own.
         if moved and not connections[self.using].in_atomic_block and rebase(self.using):
             busy = self._query(sql.PG_LANES, parameters)
         return [lane for lane, _moved in busy]

@@ -3,6 +3,7 @@
 Here: reading the log and writing checkpoints. The rest is beside it, by subject.
 """
 
+from outbox.sql import PG_STATEMENT_NOW, SQLITE_STATEMENT_NOW
 from relay.snapshots import EMPTY
 
 MESSAGE = "django_outbox_message"
@@ -71,8 +72,6 @@ EXISTS (SELECT 1 FROM {PARKED_TABLE} AS p
         WHERE p.relay = %(relay)s AND p.lane = {{lane}} AND p.state = 'parked'
           AND p.next_attempt_at <= {{now}})
 """
-_PG_NOW = "statement_timestamp()"
-_SQLITE_NOW = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"  # what Django's Now() is there
 
 # --- PostgreSQL ---------------------------------------------------------------------------
 
@@ -82,21 +81,35 @@ PG_HERE = """
  FROM pg_control_system()) AS here
 """
 
-# Whether checkpoint c was written elsewhere. Within one cluster it got its own id (`written`, of
-# which only the lower half is stored) after its ceiling was taken: it is never the older of the
-# two. That finds what the identifier does not, a clone that is fed by logical replication. A
-# relay that has started from the beginning has seen nothing anywhere.
-PG_MOVED = f"""
-coalesce(c.ceiling::text <> '{EMPTY}' AND (
-    c.system_identifier <> here.system_identifier
-    OR here.xmax - pg_snapshot_xmax(c.ceiling)::text::bigint
-       < (here.xmax - c.written::text::bigint) & 4294967295), false)
+# Whether row m or checkpoint c is not of the running transaction, whose id has not finished either
+# and could not be told from one of another cluster. A relay reads before it has an id.
+_PG_NOT_OURS = "{0}.transaction_id IS DISTINCT FROM pg_current_xact_id_if_assigned()"
+
+
+def pg_moved(checkpoint: str, written: str) -> str:
+    """Return the condition that a checkpoint was written elsewhere; `here` has to be joined.
+
+    Within one cluster it got its own id (`written`, its xmin, of which only the lower half is
+    stored) after its ceiling was taken: it is never the older of the two. That finds what the
+    identifier does not, a clone that is fed by logical replication. A relay that has started from
+    the beginning has seen nothing anywhere.
+    """
+    return f"""
+coalesce({checkpoint}.ceiling::text <> '{EMPTY}' AND (
+    {checkpoint}.system_identifier <> here.system_identifier
+    OR (here.xmax - pg_snapshot_xmax({checkpoint}.ceiling)::text::bigint
+        < (here.xmax - {written}::text::bigint) & 4294967295
+        AND {_PG_NOT_OURS.format(checkpoint)})), false)
 """
 
+
+PG_MOVED = pg_moved("c", "c.written")
+
 # A row whose id this cluster has not given out.
-_PG_STRANGER = f"""
+PG_STRANGER = f"""
 (SELECT m.transaction_id FROM {MESSAGE} AS m
  WHERE m.lane = lanes.lane AND m.transaction_id >= pg_snapshot_xmax(pg_current_snapshot())
+   AND {_PG_NOT_OURS.format("m")}
  ORDER BY m.transaction_id LIMIT 1) IS NOT NULL
 """
 
@@ -113,7 +126,7 @@ _PG_MY_NEWEST = _NEWEST.replace("{columns}", _PG_COLUMNS)
 # second column tells that the lane's cursor or some row can only come from another cluster; see
 # relay/log/rebase.py.
 PG_LANES = f"""
-SELECT lanes.lane, {PG_MOVED} OR {_PG_STRANGER}
+SELECT lanes.lane, {PG_MOVED} OR {PG_STRANGER}
 FROM generate_series(
     0, greatest(%(lanes)s - 1, (SELECT max(lane) FROM {MESSAGE}))) AS lanes (lane)
 CROSS JOIN {PG_HERE}
@@ -124,11 +137,12 @@ CROSS JOIN LATERAL (
            coalesce(own.ceiling, start.floor,
                     CASE WHEN %(from_beginning)s THEN '{EMPTY}'::pg_snapshot END) AS ceiling,
            coalesce(own.system_identifier, start.system_identifier) AS system_identifier,
+           coalesce(own.transaction_id, start.transaction_id) AS transaction_id,
            coalesce(own.written, start.written) AS written
     ) AS c
 WHERE NOT c.complete
    OR {PG_MOVED}
-   OR (c.ceiling IS NULL AND (lanes.lane = 0 OR {_PG_STRANGER}))
+   OR (c.ceiling IS NULL AND (lanes.lane = 0 OR {PG_STRANGER}))
    OR (SELECT m.transaction_id FROM {MESSAGE} AS m
        WHERE m.lane = lanes.lane AND m.transaction_id >= pg_snapshot_xmax(c.ceiling)
        ORDER BY m.transaction_id LIMIT 1) IS NOT NULL
@@ -138,7 +152,7 @@ WHERE NOT c.complete
            WHERE m.lane = lanes.lane AND m.transaction_id BETWEEN flying.xid AND flying.xid
            ORDER BY m.transaction_id LIMIT 1) AS landed
        LIMIT 1) IS NOT NULL
-   OR {_RETRIES.format(lane="lanes.lane", now=_PG_NOW)}
+   OR {_RETRIES.format(lane="lanes.lane", now=PG_STATEMENT_NOW)}
 """
 
 # A statement of its own: the snapshot that reads the cursor must be younger than the lock, or it
@@ -166,7 +180,7 @@ SELECT pg_try_advisory_xact_lock_shared(%(rebase_key)s, 0)
 # OFFSET 0 is a fence: to look for the minimum along the positions would be to read all history.
 PG_CURSOR = f"""
 SELECT pg_current_snapshot()::text, here.system_identifier, {PG_MOVED},
-       {_PARKED}, {_RETRIES.format(lane="%(lane)s", now=_PG_NOW)},
+       {_PARKED}, {_RETRIES.format(lane="%(lane)s", now=PG_STATEMENT_NOW)},
        own.id, c.floor::text, c.ceiling::text, c.position, c.complete, c.sequence,
        c.window_start, c.next_start, c.window_previous, c.window_count, c.system_identifier,
        (SELECT least(opened.sequence, (
@@ -195,6 +209,7 @@ CROSS JOIN LATERAL (
            coalesce(own.window_count, CASE WHEN start.floor::text <> '{EMPTY}'
                                            THEN %(large)s + 1 ELSE 0 END) AS window_count,
            coalesce(own.system_identifier, start.system_identifier) AS system_identifier,
+           coalesce(own.transaction_id, start.transaction_id) AS transaction_id,
            coalesce(own.written, start.written) AS written
     ) AS c
 """
@@ -285,7 +300,7 @@ REACH = {
 UPDATE {PARKED_TABLE} SET state = 'parked', next_attempt_at = {now}
 WHERE state = 'waiting' AND id IN (SELECT {_FIRST_OF_KEY} FROM {_KEYS[vendor]})
 """
-    for vendor, now in (("postgresql", _PG_NOW), ("sqlite", _SQLITE_NOW))
+    for vendor, now in (("postgresql", PG_STATEMENT_NOW), ("sqlite", SQLITE_STATEMENT_NOW))
 }
 
 # The first open messages of each key, so many of each.
@@ -321,10 +336,10 @@ UNION
 SELECT 0 WHERE NOT %(from_beginning)s AND NOT EXISTS ({_MY_START})
 UNION
 SELECT p.lane FROM {PARKED_TABLE} AS p
-WHERE p.relay = %(relay)s AND p.state = 'parked' AND p.next_attempt_at <= {_SQLITE_NOW}
+WHERE p.relay = %(relay)s AND p.state = 'parked' AND p.next_attempt_at <= {SQLITE_STATEMENT_NOW}
 """
 
-SQLITE_PARKED = f"SELECT {_PARKED}, {_RETRIES.format(lane='%(lane)s', now=_SQLITE_NOW)}"
+SQLITE_PARKED = f"SELECT {_PARKED}, {_RETRIES.format(lane='%(lane)s', now=SQLITE_STATEMENT_NOW)}"
 
 # The cursor, or where the relay has started, and where it would start now.
 SQLITE_CURSOR = f"""

@@ -1,7 +1,7 @@
 """The statements of a rebase, all of PostgreSQL; what they mean is told in relay/log/rebase.py."""
 
 from relay.snapshots import EMPTY
-from relay.sql import CHECKPOINT_TABLE, MESSAGE, PARKED_TABLE, PG_HERE, PG_MOVED
+from relay.sql import CHECKPOINT_TABLE, MESSAGE, PARKED_TABLE, PG_HERE, PG_MOVED, PG_STRANGER
 from relay.sql.reports import NAMES, PG_COVERS, cursors
 
 # Waits for pages at work, and no longer: pages that would begin are refused meanwhile. No
@@ -52,11 +52,7 @@ WITH RECURSIVE lanes (lane) AS (
     SELECT (SELECT min(m.lane) FROM {MESSAGE} AS m WHERE m.lane > lanes.lane)
     FROM lanes WHERE lane IS NOT NULL
 )
-SELECT EXISTS (
-    SELECT FROM lanes CROSS JOIN LATERAL (
-        SELECT FROM {MESSAGE} AS m
-        WHERE m.lane = lanes.lane AND m.transaction_id >= pg_snapshot_xmax(pg_current_snapshot())
-        ORDER BY m.transaction_id LIMIT 1) AS stranger)
+SELECT EXISTS (SELECT FROM lanes WHERE {PG_STRANGER})
 """
 
 # An id of this cluster that no row carries: the statement is a transaction of its own.

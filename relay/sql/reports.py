@@ -1,7 +1,15 @@
 """What the checkpoints say about messages, for the admin and reports; reads only."""
 
 from relay.snapshots import EMPTY
-from relay.sql import CHECKPOINT_TABLE, MESSAGE, PARKED_TABLE, PG_HERE, PG_MOVED, START
+from relay.sql import (
+    CHECKPOINT_TABLE,
+    MESSAGE,
+    PARKED_TABLE,
+    PG_HERE,
+    PG_MOVED,
+    START,
+    pg_moved,
+)
 
 # Whether a relay had published a message by checkpoint c. Once true, it is true for every later
 # checkpoint of the chain.
@@ -20,16 +28,14 @@ _SQLITE_SKIPS = "({position} <= c.window_start)"
 # for a whole statement. One of another cluster knows no ids of this one: there the position
 # decides, and is wrong only for what was in flight when the relay started.
 _PG_LEFT_BEHIND = f"""
-CASE WHEN (SELECT start.system_identifier = here.system_identifier
-           FROM ({{start}}) AS start, pg_control_system() AS here)
+CASE WHEN (SELECT NOT {PG_MOVED} FROM ({{start}}) AS c CROSS JOIN {PG_HERE})
      THEN pg_visible_in_snapshot({{transaction_id}}, (SELECT floor FROM ({{start}}) AS start))
      ELSE {{position}} <= (SELECT start.sequence FROM ({{start}}) AS start
                          WHERE start.floor::text <> '{EMPTY}') END
 """
 # The same, where c is that start.
 _PG_LEAVES = f"""
-CASE WHEN c.system_identifier = (SELECT system_identifier FROM pg_control_system())
-     THEN {_PG_SKIPS}
+CASE WHEN NOT (SELECT {PG_MOVED} FROM here) THEN {_PG_SKIPS}
      ELSE c.floor::text <> '{EMPTY}' AND {{position}} <= c.sequence END
 """
 _SQLITE_LEFT_BEHIND = "({position} <= (SELECT window_start FROM ({start}) AS start))"
@@ -59,7 +65,7 @@ WHERE c.id = ANY(%(ids)s) AND {PG_MOVED}
 # How to join the first checkpoint in some order, as c, of those that fulfil a condition on p. With
 # LATERAL the planner has no choice but one index lookup for each row; SQLite has neither.
 _PG_ONE = f"""
-LATERAL (SELECT p.* FROM {CHECKPOINT_TABLE} AS p WHERE {{where}}
+LATERAL (SELECT p.*, p.xmin AS written FROM {CHECKPOINT_TABLE} AS p WHERE {{where}}
          ORDER BY {{order}} LIMIT 1) AS c ON true
 """
 _SQLITE_ONE = f"""
@@ -111,13 +117,13 @@ _OF_CHAIN = "p.relay = chains.relay AND p.lane = chains.lane"
 # Checkpoints that were written in another cluster than the newest say nothing: the first that
 # covers what was published before a move is the rebased cursor.
 _COVERING = f"""
-WITH RECURSIVE {NAMES}, search (relay, low, high, cluster) AS (
-    SELECT c.relay, CAST(0 AS bigint), c.previous, c.system_identifier
+WITH RECURSIVE {{here}}{NAMES}, search (relay, low, high, cluster, moved) AS (
+    SELECT c.relay, CAST(0 AS bigint), c.previous, c.system_identifier, {{moved}}
     FROM names JOIN {{newest}} WHERE {{covers}}
     UNION ALL
     SELECT search.relay,
            CASE WHEN c.id IS NULL THEN (low + high) / 2 + 1 ELSE low END,
-           coalesce(c.previous, high), cluster
+           coalesce(c.previous, high), cluster, moved
     FROM search LEFT JOIN {{middle}} AND {{covers}}
     WHERE low < high
 )
@@ -132,6 +138,7 @@ _MIDDLE = (
     " AND p.previous BETWEEN search.low AND (search.low + search.high) / 2"
     " AND p.system_identifier = search.cluster"
 )
+_PG_SAME = f" AND (SELECT {pg_moved('p', 'p.xmin')} FROM here) = search.moved"
 _FOUND = "p.relay = search.relay AND p.lane = %(lane)s AND p.previous = search.high"
 
 _OF_START = "p.relay = names.relay AND p.previous = 0"
@@ -140,11 +147,13 @@ _OF_START = "p.relay = names.relay AND p.previous = 0"
 def state(vendor: str, *, lane: str, transaction_id: str, position: str) -> str:
     """Return the expression for a message's state; each %s in it is the relay's name."""
     columns = {"transaction_id": transaction_id, "position": position}
-    left_behind = _PG_LEFT_BEHIND if vendor == "postgresql" else _SQLITE_LEFT_BEHIND
+    is_pg = vendor == "postgresql"
+    left_behind = _PG_LEFT_BEHIND if is_pg else _SQLITE_LEFT_BEHIND
+    start = START.format(columns="*, xmin AS written" if is_pg else "*", relay="%s")
     return _STATE.format(
         lane=lane,
         position=position,
-        left_behind=left_behind.format(start=START.format(columns="*", relay="%s"), **columns),
+        left_behind=left_behind.format(start=start, **columns),
         covers=_conditions(vendor, columns)["covers"],
     )
 
@@ -161,11 +170,14 @@ def covering(vendor: str) -> str:
     that checkpoint's window begins behind the message. For a message that a relay left behind
     when it started, there is that first checkpoint of the relay as well.
     """
-    cast = "::xid8" if vendor == "postgresql" else ""
+    is_pg = vendor == "postgresql"
+    cast = "::xid8" if is_pg else ""
     columns = {"transaction_id": f"%(transaction_id)s{cast}", "position": "%(position)s"}
     return _COVERING.format(
+        here=f"here AS MATERIALIZED (SELECT * FROM {PG_HERE}), " if is_pg else "",
+        moved=f"(SELECT {PG_MOVED} FROM here)" if is_pg else "false",
         newest=_one(vendor, _OF_NAME),
-        middle=_one(vendor, _MIDDLE),
+        middle=_one(vendor, _MIDDLE + _PG_SAME if is_pg else _MIDDLE),
         found=_one(vendor, _FOUND),
         start=_one(vendor, _OF_START, order="p.id"),
         **_conditions(vendor, columns),

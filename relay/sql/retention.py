@@ -37,6 +37,7 @@ WITH readers AS MATERIALIZED (
            coalesce(own.position, 0) AS position,
            coalesce(own.sequence, start.sequence) AS sequence,
            coalesce(own.system_identifier, start.system_identifier) AS system_identifier,
+           coalesce(own.transaction_id, start.transaction_id) AS transaction_id,
            coalesce(own.written, start.written) AS written
     FROM (SELECT unnest(%(owing)s::text[]), true
           UNION ALL SELECT unnest(%(from_now)s::text[]), false) AS wanted (relay, owing)

@@ -12,6 +12,7 @@ import outbox
 from inbox.conf import InboxSettings
 from outbox.conf import OutboxSettings
 from outbox.models import Message
+from outbox.registry import registry
 from relay.brokers.amqp import AMQPOptions
 from relay.conf import RelaySettings
 from relay.parked import TRANSITIONS
@@ -97,6 +98,7 @@ def test_the_examples_of_how_to_emit_run(registered: Registered) -> None:
     placed = []
     names = {
         "OrderPlaced": OrderPlaced,
+        "dataclass": dataclasses.dataclass,
         "outbox": outbox,
         "total": Decimal("9.90"),
         "request": SimpleNamespace(headers={"X-Request-ID": "r-1"}),
@@ -106,6 +108,7 @@ def test_the_examples_of_how_to_emit_run(registered: Registered) -> None:
     for block in blocks:
         # The example project has an event of the name that the page uses.
         exec(block.replace("shop.order.placed", "docs.order.placed"), names)
+    registered.added.append(registry.named("shop.order.returned"))  # to be forgotten as well
 
     assert Message.objects.count() == 999
     assert [context.correlation_id for context in placed] == ["r-1"]

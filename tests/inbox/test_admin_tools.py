@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
@@ -200,8 +201,26 @@ def test_discard(staff: Client, handling: Handling) -> None:
     assert log() == [("viewer", "Discarded.")]
     assert tool_url("retry", row) not in page(staff, detail_url(row))
     response = staff.post(tool_url("retry", row), follow=True)
-    assert "1 is left as it was" in response.content.decode()
+    assert "Left alone: 1 discarded: that is over." in response.content.decode()
     assert states() == ["discarded"]
+
+
+def test_what_is_left_alone_is_counted_by_state_with_the_reason(
+    staff: Client, handling: Handling
+) -> None:
+    """In one sentence, beside what was done; also how many are gone."""
+    handling(reject, ordered=True)
+    receive(happened(1), happened(2), happened(200, key="other"))
+    allow("retry_receipt")
+    numbers = list(Receipt.objects.values_list("pk", flat=True))
+    data = {"action": "retry_selected", ACTION_CHECKBOX_NAME: numbers}
+    text = shown(staff.post(list_url(Receipt), data, follow=True).content.decode())
+
+    assert "1 is retried." in text
+    assert (
+        "Left alone: 1 processed: that is over; 1 waiting: it goes on by itself when what it waits "
+        "for is processed." in text
+    )
 
 
 def test_a_letter_is_received_again(staff: Client, handling: Handling) -> None:
@@ -216,6 +235,18 @@ def test_a_letter_is_received_again(staff: Client, handling: Handling) -> None:
     assert row.state == "processed"
     assert states() == ["processed"]
     assert log() == [("viewer", "Retried.")]
+
+
+def test_a_letter_that_is_still_of_no_use_is_left_alone(staff: Client, handling: Handling) -> None:
+    """It is said that today's error is with it."""
+    row = letter()
+    handling()
+    allow("retry_deadletter")
+    response = staff.post(tool_url("retry", row), follow=True)
+
+    assert "Left alone: 1 dead: still of no use, as its error says" in shown(
+        response.content.decode()
+    )
 
 
 def fill(client: Client, row: Receipt | DeadLetter, **changes: str) -> dict[str, str]:

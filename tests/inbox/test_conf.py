@@ -71,7 +71,7 @@ def test_settings_are_read_live() -> None:
         ("/shop", "shop"),
         ("/eu/shop", "eu.shop"),
         ("https://example.com/shop", "https:.example.com.shop"),
-        ("/ein laden", "ein.laden"),
+        ("/ein%20laden", "ein.20laden"),
         ("/" + "x" * 200, "x" * 100),
         ("/", "inbox"),
     ],

@@ -80,7 +80,7 @@ def test_the_dead_are_retried_with_all_their_attempts(rejecting: Rejecting) -> N
         (["--handler", "other"], 1),
         (["--handler", "record"], 3),
         (["--type", "tests.happened"], 4),
-        (["--type", "tests.else"], 0),
+        (["--type", "tests.counted"], 0),
         (["--reason", "rejected"], 3),
         (["--reason", "failed"], 0),
         (["--state", "retrying"], 1),
@@ -126,7 +126,12 @@ def test_without_a_filter_it_asks(rejecting: Rejecting) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--reason", "nonsense"], ["--dead-letters", "--state", "retrying"]]
+    "arguments",
+    [
+        ["--reason", "nonsense"],
+        ["--dead-letters", "--state", "retrying"],
+        ["--dead-letters", "--handler", "record"],
+    ],
 )
 def test_what_cannot_be_meant_is_refused(arguments: list[str]) -> None:
     """With an exit code of its own."""
@@ -134,6 +139,58 @@ def test_what_cannot_be_meant_is_refused(arguments: list[str]) -> None:
         call(*arguments)
 
     assert caught.value.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["--handler", "recrod"],
+            "There is no handler 'recrod'. Handlers: .*record.* There is: 2 d",
+        ),
+        (["--type", "tests.hapened"], r"no type .*There is: 2 dead \(record: tests.happened\)"),
+        (["--type", "tests.else", "--dead-letters"], "no type .*There is nothing to be retried"),
+    ],
+)
+def test_a_name_that_nobody_knows_is_refused(
+    arguments: list[str], told: str, rejecting: Rejecting
+) -> None:
+    """A typing mistake must not look like success; it is told what there is."""
+    receive(happened(1), happened(2))
+
+    with pytest.raises(CommandError, match=told) as caught:
+        call(*arguments)
+
+    assert caught.value.returncode == 2
+
+
+def test_an_id_of_which_nothing_is_dead_is_named(rejecting: Rejecting) -> None:
+    """What else was chosen is retried; the command ends with 1, and says why."""
+    dead, processed = happened(1), happened(2)
+    receive(dead)
+    rejecting.mended = True
+    receive(processed)
+
+    with pytest.raises(CommandError) as caught:
+        call("--id", dead.id, "--id", processed.id, "--id", "nobody")
+
+    assert str(caught.value).splitlines() == [
+        f"No receipt of message {processed.id} is selected: it is processed.",
+        "No receipt of message nobody is selected: there is none.",
+    ]
+    assert caught.value.returncode == 1
+    assert states() == ["retrying", "processed"]
+
+
+def test_nothing_to_do_for_a_known_handler_is_no_error(rejecting: Rejecting) -> None:
+    """After every deployment, say; in words it is told that there was nothing."""
+    output = StringIO()
+    call_command("inbox_retry", "--handler", "record", stdout=output)
+
+    assert output.getvalue().splitlines() == [
+        "0 of 0 receipts retried.",
+        "Nothing of that is there. There is nothing to be retried at all.",
+    ]
 
 
 def test_what_is_discarded_is_over(rejecting: Rejecting) -> None:

@@ -44,7 +44,9 @@ def test_nothing_to_say():
 class TestSettings:
     """E001."""
 
-    @pytest.mark.parametrize("value", [{"LANE": 1}, {"LANES": "4"}, {"LANES": 0}, None, []])
+    @pytest.mark.parametrize(
+        "value", [{"LANE": 1}, {"LANES": "4"}, {"LANES": 0}, {"SOURCE": "my shop"}, None, []]
+    )
     def test_wrong(self, value: object):
         """Whatever is wrong with OUTBOX is an error with a hint."""
         with override_settings(OUTBOX=value):

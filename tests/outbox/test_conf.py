@@ -111,6 +111,12 @@ def test_right_types():
         {"SOURCE": "\0"},
         {"SOURCE": "a\nb"},
         {"SOURCE": "\ud800"},
+        {"SOURCE": "my shop"},
+        {"SOURCE": "/größe"},
+        {"SOURCE": "/100%"},
+        {"SOURCE": "1shop:a"},
+        {"SOURCE": "/a#b#c"},
+        {"SOURCE": "/a[1]"},
         {"REDACT": "password"},
         {"REDACT": [""]},
         {"REDACT": [7]},
@@ -121,6 +127,23 @@ def test_out_of_range(raw: dict[str, object]):
     """Values that could not work are refused, by name."""
     with pytest.raises(ConfigurationError, match=rf"OUTBOX\['{next(iter(raw))}'\]"):
         parse(OutboxSettings, raw, "OUTBOX")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/shop",
+        "shop",
+        "urn:uuid:6e8bc430-9c3a-11d9-9669-0800200c9a66",
+        "https://[::1]:8000/a%20b?x=/1#y",
+        "mailto:shop@example.com",
+        "//example.com/shop;v=1",
+        "./a:b",
+    ],
+)
+def test_sources(source: str):
+    """Any URI reference can be the source, with or without a scheme."""
+    assert OutboxSettings(SOURCE=source).source == source
 
 
 @pytest.mark.parametrize("raw", [{"LANES": 1}, {"LANES": 1024}, {"MAX_DATA_BYTES": 1}])

@@ -53,6 +53,22 @@ def test_it_deletes_what_retention_does_not_keep() -> None:
     assert not Message.objects.exists()
 
 
+def test_it_says_why_what_is_old_stays() -> None:
+    """A relay that never ran owes everything: no silence about it."""
+    with transaction.atomic():
+        outbox.emit(Happened("a", 1))
+    Message.objects.update(time=F("time") - timedelta(days=8))
+    output = StringIO()
+    call_command("outbox_prune", stdout=output)
+    assert "messages: 0 deleted" in output.getvalue()
+    assert "stays: a relay of RELAYS has yet to publish it" in output.getvalue()
+
+    Message.objects.update(time=F("time") + timedelta(days=8))
+    output = StringIO()
+    call_command("outbox_prune", stdout=output)
+    assert "stays" not in output.getvalue()
+
+
 def test_the_setting_and_the_option_decide_the_age() -> None:
     """RETENTION as days; --older-than goes before it."""
     publish(3)

@@ -178,6 +178,14 @@ class TestClasses:
         with pytest.raises(TypeError, match="emit_many"):
             outbox.emit(outbox.Draft(event=Placed(1)))
 
+    @pytest.mark.parametrize("events", [5, None, Placed(1), "tests.placed", {"order_id": 1}])
+    def test_one_where_many_are_expected(self, events: Any):
+        """What is no series of events is told so, also where one could go through its parts."""
+        with pytest.raises(outbox.InvalidEvent, match=r"takes several events.*use emit\(\)"):
+            outbox.emit_many(events)
+        with pytest.raises(outbox.InvalidEvent, match="takes several events"):
+            outbox.emit_many(outbox.Draft(event=Placed(1)))
+
     def test_unknown_option(self):
         """A misspelt option is an error, not an attribute."""
         with pytest.raises(TypeError, match="kee"):
@@ -187,11 +195,15 @@ class TestClasses:
 class TestTypes:
     """Event types must be known."""
 
-    @pytest.mark.parametrize("event", [Line("a", Decimal(1)), object(), 7, Placed])
+    @pytest.mark.parametrize("event", [Line("a", Decimal(1)), object(), 7, Line])
     def test_unregistered_class(self, event: object):
         """An object of a class that is no event is refused, and the way to mend it told."""
         with pytest.raises(outbox.UnknownEventType, match=r"@outbox\.event"):
             outbox.emit(event)
+
+    def test_class_of_an_event(self):
+        """The class itself says nothing that could be published; the way to mend it is told."""
+        assert "Emit an instance of it: Placed(...)" in refused(Placed)
 
     def test_subclass(self):
         """A subclass is another class: what it adds would be lost."""

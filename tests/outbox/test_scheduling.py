@@ -282,8 +282,8 @@ class TestCancel:
         assert not outbox.cancel(uuid4())
 
     def test_no_message_id(self):
-        """A text that is no UUID is a mistake, not an unknown message."""
-        with pytest.raises(ValueError, match="UUID"):
+        """A text that is no UUID is a mistake, not an unknown message; it is told what to give."""
+        with pytest.raises(outbox.InvalidMessageId, match=r"'order-7' is no message id.* `id` of"):
             outbox.cancel("order-7")
 
     def test_it_rolls_back_with_the_transaction(self):

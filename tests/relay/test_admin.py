@@ -8,6 +8,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.db import connection, transaction
 from django.test import Client, override_settings
+from django.urls import reverse
 
 import outbox
 from outbox.models import Message
@@ -15,6 +16,7 @@ from relay.admin import messages as messages_admin
 from relay.brokers.base import Status
 from relay.log import open_log
 from relay.models import Checkpoint, Parked
+from relay.parking import discard
 from relay.transfer import process_name, transfer
 from tests.admin_pages import ALL_MODELS, counted, detail_url, list_url, log_in, page, rows, shown
 from tests.inbox.support import until
@@ -261,6 +263,12 @@ def act(client: Client, action: str, *rows: Parked) -> str:
     return shown(response.content.decode())
 
 
+def client_history(client: Client, row: Parked) -> str:
+    url = reverse("admin:django_relay_parked_history", args=(row.pk,))
+    assert url in page(client, detail_url(row))
+    return client.get(url).content.decode()
+
+
 def permit(*codenames: str) -> None:
     viewer = User.objects.get(username="viewer")
     viewer.user_permissions.add(*Permission.objects.filter(codename__in=codenames))
@@ -276,6 +284,27 @@ def test_parked_messages_are_listed_with_their_reason(viewer: Client) -> None:
     park("b", "c", "d")
 
     assert counted(viewer, list_url(Parked))[1] == few
+
+
+def test_what_waits_shows_what_it_waits_behind_now(viewer: Client) -> None:
+    """Not what was refused when it was parked: the present head of its key, with a link to it."""
+    [first, second] = park("a")
+    commit(1, key="a")
+    log = open_log("default", using="default")
+    for lane in range(LANES):
+        transfer(log, RecordingBroker(), lane, 100)
+    third = Parked.objects.latest("position")
+    discard(Parked.objects.filter(pk=first.pk), by="somebody")
+    Parked.objects.filter(pk=second.pk).update(state="dead", reason="refused", error="too large")
+
+    for text in (page(viewer, list_url(Parked)), page(viewer, detail_url(third))):
+        assert detail_url(second) in text
+        assert "too large" in text
+    told = f"behind tests.counted {second.message_id} , dead: refused: too large"
+    assert told in shown(page(viewer, list_url(Parked)))
+    Parked.objects.filter(pk=second.pk).update(state="published")
+    for text in (page(viewer, list_url(Parked)), page(viewer, detail_url(third))):
+        assert "nothing is before it any more" in text
 
 
 def test_parked_messages_are_found_by_key_and_id(viewer: Client) -> None:
@@ -319,7 +348,11 @@ def test_requeue_is_an_action(viewer: Client) -> None:
     text = act(viewer, "requeue", head, behind)
 
     head.refresh_from_db()
-    assert "1 message is tried again now" in text
+    assert "1 message is tried again now. " in text
+    left = "1 waiting behind its key: it goes on by itself when the first of its key is settled."
+    assert f"Left alone: {left}" in text
+    history = client_history(viewer, head)
+    assert "Requeued" in history
     assert (head.state, head.attempts) == ("parked", 0)
     assert {entry.user.username for entry in LogEntry.objects.all()} == {"viewer"}
 
@@ -375,6 +408,7 @@ def test_what_the_relay_settles_meanwhile_is_not_written_down(viewer: Client) ->
         text = acting.result(30)
 
     head.refresh_from_db()
-    assert "0 messages will never be published" in text
+    assert "Left alone: 1 published: that is settled." in text
+    assert "will never be published" not in text
     assert head.state == "published"
     assert not LogEntry.objects.exists()

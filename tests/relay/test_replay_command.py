@@ -14,6 +14,8 @@ from django.test import override_settings
 import outbox
 from inbox.models import Receipt
 from outbox.models import Message
+from relay.brokers.base import CONFIRMED
+from relay.brokers.local import LocalBroker
 from relay.log import open_log
 from relay.transfer import transfer
 from tests.processes import run, running
@@ -103,15 +105,61 @@ def test_a_dry_run_publishes_nothing() -> None:
 
     where = f"positions {first} to {first + 1}"
     assert call("--all", "--dry-run") == f"2 messages would be published again, {where}.\n"
-    assert json.loads(call("--key", "b", "--dry-run", "--json")) == {
+    assert json.loads(call("--key", "a", "--dry-run", "--json")) == {
         "relay": "default",
         "dry_run": True,
-        "count": 0,
-        "first": None,
-        "last": None,
+        "count": 2,
+        "first": first,
+        "last": first + 1,
         "hint": "",
     }
     assert Effect.objects.count() == 0
+
+
+@pytest.mark.parametrize("how", [["--dry-run"], ["--json"]], ids=" ".join)
+def test_bounds_that_hold_nothing_published_are_an_error(how: list[str]) -> None:
+    """Exit 1, and what there is: a typing mistake must not look like success."""
+    commit(1)
+    published()
+    [position] = Message.objects.values_list("pk", flat=True)
+    commit(2)
+    holds = f"The log holds positions {position} to {position + 1}"
+    for bounds, told in {
+        ("--key", "b"): f"{holds}. There is no message of key 'b'.",
+        ("--type", "tests.hapened"): f"{holds}. There is no message of type tests.hapened.",
+        ("--from-position", str(position + 2)): f"{holds}.",
+        ("--from-position", str(position + 1)): (
+            "relay 'default' has published none of what is in these bounds. The first, at "
+            f"position {position + 1}, is pending."
+        ),
+    }.items():
+        with pytest.raises(CommandError) as caught:
+            call(*bounds, *how)
+        assert str(caught.value).endswith(told)
+        assert caught.value.returncode == 1
+
+
+def test_all_of_nothing_is_no_error() -> None:
+    """Everything was asked for, and that is what was done."""
+    assert "0 messages would be" in call("--all", "--dry-run")
+
+
+def test_a_page_is_as_large_as_those_of_the_relay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PAGE_BYTES of the relay bounds it."""
+    commit(1, 2, 3)
+    published()
+    pages: list[int] = []
+
+    def publish(self: Any, page: Any) -> Any:
+        pages.append(len(page))
+        return [CONFIRMED] * len(page)
+
+    monkeypatch.setattr(LocalBroker, "publish", publish)
+    local = {"BACKEND": "relay.brokers.local.LocalBroker", "PAGE_BYTES": 1}
+    with override_settings(RELAYS={"default": local}):
+        call("--all")
+
+    assert pages == [1, 1, 1]
 
 
 def test_a_range_that_starts_before_the_log_is_told() -> None:

@@ -3,6 +3,7 @@
 import json
 from io import StringIO
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -75,8 +76,30 @@ def test_nothing_chosen_is_an_error() -> None:
 
 def test_nothing_found_is_an_error() -> None:
     """A typing mistake must not look like success."""
-    with pytest.raises(CommandError, match="no such parked message"):
+    there = r"There is: 2 parked of relay 'default' \(unroutable, topic tests.counted\)"
+    with pytest.raises(CommandError, match=f"no such parked message. {there}") as caught:
         requeue("--key", "nobody")
+    assert caught.value.returncode == 1
+
+
+def test_what_waits_is_not_requeued_alone(parked: list[Parked]) -> None:
+    """It is told which messages stand before it; the others that were chosen are requeued."""
+    first, second = (str(row.message_id) for row in parked if row.key == "a")
+    with pytest.raises(CommandError, match=rf"when these are settled: {first} \(parked\)"):
+        requeue("--key", "a", "--state", "waiting")
+    with pytest.raises(
+        CommandError, match=f"^{second} is not chosen: it is waiting behind {first}"
+    ):
+        requeue("--id", first, "--id", second)
+
+    assert Parked.objects.get(message_id=first).attempts == 0
+
+
+def test_an_id_that_is_not_parked_is_named() -> None:
+    """Among others that are."""
+    unknown = str(uuid4())
+    with pytest.raises(CommandError, match=f"^{unknown} is not parked, and never was"):
+        requeue("--id", unknown)
 
 
 def test_a_malformed_id_is_a_clear_error() -> None:

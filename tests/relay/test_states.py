@@ -25,7 +25,7 @@ from relay.states import (
     states,
 )
 from relay.transfer import transfer
-from tests.relay.log.moving import move_from_higher, move_from_lower
+from tests.relay.log.moving import move_from_higher, move_from_lower, move_to_clone
 from tests.sessions import Session, sessions
 from tests.support import Counted, RecordingBroker
 
@@ -337,7 +337,7 @@ def test_cursors_are_the_newest_checkpoints() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("move", [move_from_lower, move_from_higher])
+@pytest.mark.parametrize("move", [move_from_lower, move_from_higher, move_to_clone])
 def test_states_after_a_move(move: Callable[[], None]) -> None:
     """Rebased, every message has the state that it has for the broker; when it was is not told."""
     commit(3, "a")
@@ -370,7 +370,7 @@ def test_states_after_a_move(move: Callable[[], None]) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("move", [move_from_lower, move_from_higher])
+@pytest.mark.parametrize("move", [move_from_lower, move_from_higher, move_to_clone])
 def test_what_was_skipped_stays_skipped_after_a_move(move: Callable[[], None]) -> None:
     """START = "now" left it behind in the old cluster, and nobody shall think it was published."""
     commit(2)

@@ -15,7 +15,9 @@ from django.test.utils import CaptureQueriesContext
 
 from outbox.models import Message
 from relay import status
-from relay.models import Checkpoint
+from relay.log import open_log
+from relay.models import Checkpoint, Parked
+from relay.parking import discard
 from relay.status import LaneStatus, lanes
 from tests.relay.log.moving import move
 from tests.relay.test_retention import commit, park, publish, relays
@@ -145,6 +147,12 @@ def test_one_relay_of_several() -> None:
         ask("--relay", "nope")
 
 
+def test_no_relay_at_all_is_an_error() -> None:
+    """An empty table would look as if all were well."""
+    with override_settings(RELAYS={}), pytest.raises(CommandError, match="RELAYS is empty"):
+        ask()
+
+
 def test_a_retired_relay_is_in_nobodys_way() -> None:
     """Nobody expects it to publish any more."""
     with override_settings(RELAYS=relays("mine")):
@@ -168,6 +176,19 @@ def test_another_cluster() -> None:
     assert of_key("a").backlog is None
     with pytest.raises(CommandError, match="another database cluster"):
         ask()
+
+
+@pytest.mark.django_db
+def test_within_a_test_case_nothing_is_moved() -> None:
+    """Messages and cursors of the running transaction are of this cluster, savepoints or not."""
+    commit(1)
+    publish(start="now")
+    commit(1)
+    assert Checkpoint.objects.exists()
+
+    assert not any(each.moved for each in lanes("default"))
+    assert not open_log("mine", using="default").is_moved()
+    assert ask()
 
 
 def test_a_clone_with_the_same_identifier() -> None:
@@ -198,3 +219,21 @@ def test_what_is_parked_is_in_the_way() -> None:
     assert "1 parked" in found.in_the_way
     with pytest.raises(CommandError, match="1 parked, 0 dead, 2 wait"):
         ask()
+
+
+def test_the_keys_that_stand_still_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the message that is first of the key now, why, and how many wait behind it."""
+    park()
+    first, second, _ = Parked.objects.order_by("position")
+    Parked.objects.filter(pk=second.pk).update(state="dead", reason="refused", error="too large")
+    discard(Parked.objects.filter(pk=first.pk), by="test")
+    with pytest.raises(CommandError):
+        call_command("relay_status")
+    with pytest.raises(CommandError):
+        call_command("relay_status", "--json")
+    text, _, found = capsys.readouterr().out.rpartition("\n{")
+
+    told = f"1 wait behind tests.counted {second.message_id} of key 'a', dead: refused: too large"
+    assert f"mine lane {second.lane}: {told}" in text
+    [head] = json.loads("{" + found)["heads"]
+    assert (head["message_id"], head["waiting"]) == (str(second.message_id), 1)

@@ -11,7 +11,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, ProgrammingError
 
 from outbox.commands import database_alias
+from outbox.emitting import write_database
 from outbox.exceptions import OutboxError
+from outbox.models import Message
 from outbox.retention import BATCH, Pruner, cutoff, prune_batch, pruners, retention
 from outbox.shutdown import Shutdown
 
@@ -67,6 +69,19 @@ class Command(BaseCommand):
                     ) from exc
             stopped = shutdown.requested
         self._report(found, given, stopped, time.monotonic() - started, options)
+        if not (stopped or options["dry_run"]) and not found.get("messages", True):
+            self._tell_owed(options["database"] or write_database(), given or retention(), options)
+
+    def _tell_owed(self, using: str, keep: timedelta | None, options: dict[str, Any]) -> None:
+        """Say why no message was deleted, if there are old ones."""
+        oldest = Message.objects.using(using).order_by("position").values_list("time", flat=True)
+        first = oldest.first()
+        if first is None or keep is None or first >= cutoff(using, keep) or options["json"]:
+            return
+        self.stdout.write(
+            f"The oldest message is of {first.isoformat(timespec='seconds')}, and stays: a relay "
+            "of RELAYS has yet to publish it, or has parked it. Which one: manage.py relay_status"
+        )
 
     @staticmethod
     def _prune(

@@ -26,7 +26,8 @@ class Command(BaseCommand):
         "Publish again what the log still holds and a relay has published already, in order per "
         "key, confirmed, without moving its cursor; receivers drop what they have had. Needs a "
         "bound, or --all. SIGTERM finishes the page, tells where to go on and exits 0. Exits 1 "
-        "where a message is refused or the broker is away, and tells where it stood."
+        "where a message is refused or the broker is away, and tells where it stood; and where "
+        "the bounds hold nothing that was published."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -93,29 +94,33 @@ class Command(BaseCommand):
             selection,
             using=using,
             page_size=options["page_size"] or conf.PAGE_SIZE or None,
+            page_bytes=conf.PAGE_BYTES,
         )
         shutdown.install()
         try:
             hint = replay.begin()
             if options["dry_run"]:
-                self._tell_extent(replay, hint, options)
+                done = self._tell_extent(replay, hint, options)
             else:
-                self._run(replay, hint, shutdown, options)
+                done = self._run(replay, hint, shutdown, options)
+            if not done and not options["all"] and not shutdown.requested:
+                raise CommandError(replay.why_nothing())
         finally:
             broker.close()
 
-    def _tell_extent(self, replay: Replay, hint: str, options: dict[str, Any]) -> None:
+    def _tell_extent(self, replay: Replay, hint: str, options: dict[str, Any]) -> int:
         extent = replay.extent()
         if options["json"]:
             found = {"count": extent.count, "first": extent.first, "last": extent.last}
             self._print({"relay": replay.relay, "dry_run": True, **found, "hint": hint})
-            return
+            return extent.count
         where = f", positions {extent.first} to {extent.last}" if extent.count else ""
         self.stdout.write(f"{extent.count:,} messages would be published again{where}.")
         if hint:
             self.stdout.write(hint)
+        return extent.count
 
-    def _run(self, replay: Replay, hint: str, shutdown: Shutdown, options: dict[str, Any]) -> None:
+    def _run(self, replay: Replay, hint: str, shutdown: Shutdown, options: dict[str, Any]) -> int:
         started = time.monotonic()
         error = ""
 
@@ -149,6 +154,7 @@ class Command(BaseCommand):
             raise CommandError(f"{error}\n{go_on}")
         if not complete and not options["json"]:
             self.stdout.write(f"Stopped as asked. {go_on}")
+        return replay.published
 
     def _print(self, found: dict[str, Any]) -> None:
         self.stdout.write(json.dumps(found))

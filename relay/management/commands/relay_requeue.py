@@ -7,13 +7,17 @@ from typing import Any
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 
 from outbox.commands import database_alias, database_errors_explained
 from outbox.emitting import write_database
+from relay.heads import heads
 from relay.models import Parked
-from relay.parked import TRANSITIONS, Verb
-from relay.parking import discard, requeue
+from relay.parked import TRANSITIONS, ParkedState, Verb
+from relay.parking import discard, open_rows, requeue
+
+TOLD = 10
+"""Kinds of messages that are told when none was found."""
 
 FILTERS = {"relay": "relay", "key": "key", "type": "type", "topic": "topic", "reason": "reason"}
 
@@ -22,7 +26,7 @@ class Command(BaseCommand):
     help = (
         "Try parked and dead messages again at once, each key in order from its first; or, with "
         "--discard, never publish them and let what waits behind them go on. The running relay "
-        "does the publishing. Exits 1 if no message was chosen."
+        "does the publishing. Exits 1 if nothing was done, or for an id that is not parked."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -47,6 +51,7 @@ class Command(BaseCommand):
     def _work(self, options: dict[str, Any]) -> None:
         rows = self._chosen(options)
         verb = Verb.DISCARD if options["discard"] else Verb.REQUEUE
+        amiss = _amiss(rows, verb, options["id"] or [])
         if options["dry_run"]:
             count = rows.filter(state__in=TRANSITIONS[verb].sources).count()
         elif verb is Verb.DISCARD:
@@ -54,8 +59,8 @@ class Command(BaseCommand):
         else:
             count = len(requeue(rows))
         self._report(count, verb, options)
-        if not count:
-            raise CommandError("There is no such parked message.", returncode=1)
+        if amiss:
+            raise CommandError("\n".join(amiss), returncode=1)
 
     def _chosen(self, options: dict[str, Any]) -> QuerySet[Parked]:
         given = {FILTERS[name]: options[name] for name in FILTERS if options[name] is not None}
@@ -76,6 +81,44 @@ class Command(BaseCommand):
             would = "would be " if options["dry_run"] else ""
             done = "discarded" if verb is Verb.DISCARD else "requeued"
             self.stdout.write(f"{count} messages {would}{done}")
+
+
+def _amiss(rows: QuerySet[Parked], verb: Verb, ids: list[UUID]) -> list[str]:
+    """Return sentences for ids of which nothing is chosen, or for a choice of nothing."""
+    sources = TRANSITIONS[verb].sources
+    found: dict[UUID, list[Parked]] = {each: [] for each in ids}
+    for row in Parked.objects.using(rows.db).filter(message_id__in=ids).order_by("position"):
+        found[row.message_id].append(row)
+    chosen = set(rows.filter(state__in=sources).values_list("message_id", flat=True)) & set(ids)
+    amiss = [f"{each} {_why_not(found[each], rows.db)}" for each in ids if each not in chosen]
+    if amiss or rows.filter(state__in=sources).exists():
+        return amiss
+    waiting = list(rows.filter(state=ParkedState.WAITING).order_by("position")[:TOLD])
+    firsts = {head.pk: head for head in heads(waiting, rows.db).values()}
+    if firsts:
+        told = ", ".join(f"{each.message_id} ({each.state})" for each in firsts.values())
+        return [f"What is chosen waits behind others, and goes on when these are settled: {told}."]
+    counts = open_rows(rows.db).values_list("relay", "state", "reason", "topic")
+    kinds = [
+        f"{count} {state} of relay {relay!r} ({reason}, topic {topic})"
+        for relay, state, reason, topic, count in counts.annotate(count=Count("pk")).order_by(
+            "-count"
+        )[:TOLD]
+    ]
+    there = f"There is: {', '.join(kinds)}." if kinds else "Nothing is parked at all."
+    return [f"There is no such parked message. {there}"]
+
+
+def _why_not(rows: list[Parked], using: str) -> str:
+    if not rows:
+        return "is not parked, and never was."
+    first = heads(rows, using)
+    told = [
+        f"{row.state}{f' behind {first[row.pk].message_id}' if row.pk in first else ''} "
+        f"with relay {row.relay!r}"
+        for row in rows
+    ]
+    return f"is not chosen: it is {', '.join(told)}."
 
 
 def _message_id(text: str) -> UUID:

@@ -15,6 +15,7 @@ from outbox.emitting import write_database
 from outbox.exceptions import OutboxError
 from relay import status as statuses
 from relay.conf import relay_settings
+from relay.heads import Head, longest
 from relay.status import LaneStatus, lanes
 
 HEADINGS = (
@@ -49,7 +50,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         name = options["relay"]
         try:
-            found = lanes(options["database"] or write_database(), name)
+            using = options["database"] or write_database()
+            found = lanes(using, name)
+            held = longest(using, name)
         except OutboxError as exc:
             raise CommandError(str(exc)) from exc
         except (ProgrammingError, OperationalError) as exc:
@@ -60,11 +63,16 @@ class Command(BaseCommand):
         if name is not None and not found:
             known = ", ".join(sorted(relay_settings())) or "none"
             raise CommandError(f"No relay {name!r} in RELAYS, nor in checkpoints. RELAYS: {known}.")
+        if not found:
+            raise CommandError("There is no relay: RELAYS is empty, and none has ever run.")
         if options["json"]:
             rows = [dataclasses.asdict(each) | {"in_the_way": each.in_the_way} for each in found]
-            self.stdout.write(json.dumps({"counted_to": statuses.COUNTED, "lanes": rows}))
+            told = {"counted_to": statuses.COUNTED, "lanes": rows, "heads": list(map(_head, held))}
+            self.stdout.write(json.dumps(told))
         else:
             self._table([HEADINGS, *map(_row, found)])
+            for head in held:
+                self.stdout.write(f"{head.row.relay} lane {head.row.lane}: {head}")
         if stopped := [each for each in found if each.in_the_way]:
             where = "; ".join(f"{s.relay} lane {s.lane}: {s.in_the_way}" for s in stopped)
             raise CommandError(f"Something stands in the way. {where}. Ask: manage.py doctor")
@@ -74,6 +82,12 @@ class Command(BaseCommand):
         for row in rows:
             cells = zip(row, widths, strict=True)
             self.stdout.write("  ".join(cell.ljust(width) for cell, width in cells).rstrip())
+
+
+def _head(head: Head) -> dict[str, Any]:
+    names = ("relay", "lane", "key", "state", "reason", "error", "type")
+    about = {name: getattr(head.row, name) for name in names}
+    return about | {"message_id": str(head.row.message_id), "waiting": head.waiting}
 
 
 def _row(status: LaneStatus) -> tuple[str, ...]:

@@ -24,6 +24,11 @@ def move_from_lower(system_identifier: int = ELSEWHERE) -> None:
     move(10 - min(_ids()), system_identifier)
 
 
+def move_to_clone() -> None:
+    """Let the log come, by logical replication, from a cluster with the identifier of this one."""
+    move_from_higher(system_identifier=0)
+
+
 def move(offset: int, system_identifier: int = ELSEWHERE) -> None:
     """Write rows and checkpoints anew, as a restore does, with ids that are `offset` higher.
 
