@@ -6,12 +6,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import psycopg
 
 from benchmarks.processes import environment, run_manage
 from benchmarks.servers import Servers
+
+_numbers = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Database:
 @contextmanager
 def empty_database(servers: Servers, name: str) -> Iterator[Database]:
     """Create a database without tables; drop it at the end."""
-    name = f"bench_{name}_{os.getpid()}"
+    name = f"bench_{name}_{os.getpid()}_{next(_numbers)}"
     servers.execute(f'CREATE DATABASE "{name}"')
     try:
         yield Database(servers, name)

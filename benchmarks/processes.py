@@ -106,8 +106,15 @@ class Process:
 
     def peak_bytes(self) -> int:
         """Return the most memory that it has occupied so far."""
+        return self._status("VmHWM")
+
+    def resident_bytes(self) -> int:
+        """Return how much memory it occupies."""
+        return self._status("VmRSS")
+
+    def _status(self, name: str) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
-        [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+        [line] = [line for line in status.splitlines() if line.startswith(f"{name}:")]
         return int(line.split()[1]) * 1024
 
     def stop(self) -> None:

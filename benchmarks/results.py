@@ -1,6 +1,6 @@
 """What a measurement found, as it is kept in benchmarks/results/*.json."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -46,8 +46,9 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Series(msgspec.Struct, frozen=True, kw_only=True):
-    """Something over time, or over anything else: points to plot."""
+    """Something over the minutes of a run: points to plot, in one of the charts of the result."""
 
+    chart: str
     label: str
     unit: str
     points: list[tuple[float, float]]
@@ -91,6 +92,32 @@ def paired(above: Sequence[float], below: Sequence[float]) -> float:
     return median(a / b for a, b in zip(above, below, strict=True))
 
 
+def compared(
+    above: Figure,
+    below: Figure,
+    label: str,
+    *,
+    goal: float | None = None,
+    better: Better = "higher",
+) -> Ratio:
+    """Return the ratio of two figures that took turns."""
+    return Ratio(
+        label=label, value=paired(above.values, below.values), better=better, goal=goal, unit="x"
+    )
+
+
+def limit(figure: Figure, goal: float) -> Ratio:
+    """Return a figure as something that shall be no more than the goal, on any machine."""
+    return Ratio(
+        label=figure.label,
+        value=figure.median,
+        better="lower",
+        goal=goal,
+        unit=figure.unit,
+        stable=False,
+    )
+
+
 def percentile(values: Sequence[float], percent: float) -> float:
     """Return the nearest-rank percentile of values that need not be sorted."""
     ordered = sorted(values)
@@ -120,7 +147,3 @@ def number(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-
-
-def medians(figures: Mapping[str, Figure]) -> dict[str, float]:
-    return {name: figure.median for name, figure in figures.items()}

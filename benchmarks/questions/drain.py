@@ -13,7 +13,7 @@ from benchmarks.peers import NoPeers, peer_database, run_peer
 from benchmarks.processes import run_worker
 from benchmarks.question import Question, Study, main
 from benchmarks.queues import EXCHANGE, drop_queue, fresh_queue
-from benchmarks.results import Figure, Ratio, paired
+from benchmarks.results import Figure, compared
 from benchmarks.rounds import Contender
 
 WINDOW = 1000
@@ -129,18 +129,14 @@ def answer(study: Study) -> None:
         )
     for name, goal in GOALS.items():
         if name in figures:
-            study.ratios[name] = Ratio(
-                label=f"the relay : {figures[name].label}",
-                value=paired(figures["relay"].values, figures[name].values),
-                better="higher",
-                goal=goal,
-                unit="x",
+            study.ratios[name] = compared(
+                figures["relay"], figures[name], f"the relay : {figures[name].label}", goal=goal
             )
-    study.ratios["cpu"] = Ratio(
-        label="processor time of the relay : that of the bare loop",
-        value=paired(drain.cpu["relay"], drain.cpu["bare"]),
+    study.ratios["cpu"] = compared(
+        study.figures["relay-cpu"],
+        study.figures["bare-cpu"],
+        "processor time of the relay : that of the bare loop",
         better="lower",
-        unit="x",
     )
 
 

@@ -36,9 +36,9 @@ def bars(title: str, figures: Sequence[Figure], ours: int = 1) -> str:
     return _svg(title, 40 + len(figures) * (BAR + GAP), parts)
 
 
-def lines(title: str, series: Sequence[Series], x_label: str, height: int = 300) -> str:
-    """Draw series over the same axis, all of one unit, from zero."""
-    left, right, above, below = 70, WIDTH - 200, 40, height - 45
+def lines(title: str, series: Sequence[Series], height: int = 300) -> str:
+    """Draw series over the minutes of a run, all of one unit, from zero."""
+    left, right, above, below = 70, WIDTH - 300, 40, height - 45
     points = [point for each in series for point in each.points]
     far = max((x for x, _ in points), default=1.0) or 1.0
     top = max((y for _, y in points), default=1.0) or 1.0
@@ -55,7 +55,7 @@ def lines(title: str, series: Sequence[Series], x_label: str, height: int = 300)
         ]
         x = left + (right - left) * step / 4
         parts.append(_text(x, below + 20, number(far * step / 4), anchor="middle"))
-    parts.append(_text((left + right) / 2, height - 6, x_label, anchor="middle"))
+    parts.append(_text((left + right) / 2, height - 6, "minutes", anchor="middle"))
     for index, each in enumerate(series):
         colour = COLOURS[index % len(COLOURS)]
         path = " L".join(place(x, y) for x, y in each.points)

@@ -1,9 +1,7 @@
 """Write docs/performance.md and its charts from the results: `python -m benchmarks.report.page`."""
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
 
 from benchmarks.questions import questions
 from benchmarks.report import charts
@@ -11,8 +9,6 @@ from benchmarks.results import RESULTS, Figure, Ratio, Result, Series, number, r
 
 DOCS = RESULTS.parents[1] / "docs"
 CHARTS = "performance"
-
-T = TypeVar("T", Figure, Series)
 
 INTRODUCTION = """# Performance
 
@@ -105,24 +101,22 @@ def _measure(value: float, unit: str) -> str:
 
 
 def draw(result: Result, directory: Path) -> Iterator[str]:
-    """Draw the charts of a result, one for each unit; yield their names."""
-    units = list(_by_unit(result.figures.values()))
-    for index, (_, figures) in enumerate(units):
+    """Draw the charts of a result: bars by unit, lines as the series say; yield their names."""
+    units: dict[str, list[Figure]] = {}
+    for figure in result.figures.values():
+        units.setdefault(figure.unit, []).append(figure)
+    for index, figures in enumerate(units.values(), 1):
         if len(figures) > 1:
-            name = f"{result.question}{f'-{index + 1}' if index else ''}.svg"
+            name = f"{result.question}-{index}.svg"
             (directory / name).write_text(charts.bars(result.title, figures))
             yield name
-    for index, (_, series) in enumerate(_by_unit(result.series.values())):
-        name = f"{result.question}-series-{index + 1}.svg"
-        x_label = str(result.parameters.get("x", "minutes"))
-        (directory / name).write_text(charts.lines(result.title, series, x_label))
+    named: dict[str, list[Series]] = {}
+    for series in result.series.values():
+        named.setdefault(series.chart, []).append(series)
+    for title, drawn in named.items():
+        name = f"{result.question}-{title.replace(' ', '-')}.svg"
+        (directory / name).write_text(charts.lines(title, drawn))
         yield name
-
-
-def _by_unit(each: Iterable[T]) -> Iterator[tuple[str, list[T]]]:
-    ordered = sorted(each, key=lambda one: one.unit)
-    for unit, group in groupby(ordered, key=lambda one: one.unit):
-        yield unit, list(group)
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

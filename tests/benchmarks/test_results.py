@@ -27,7 +27,7 @@ def result(**ratios: Ratio) -> Result:
             "bare": Figure(label="a loop", unit="msg/s", values=[2.0, 2.0, 2.0]),
         },
         ratios=ratios,
-        series={"size": Series(label="table", unit="MiB", points=[(0, 1), (1, 2)])},
+        series={"size": Series(chart="sizes", label="table", unit="MiB", points=[(0, 1), (1, 2)])},
     )
 
 
@@ -86,11 +86,11 @@ def test_the_page_shows_everything(tmp_path: Path):
 
     text = (tmp_path / "performance.md").read_text()
     assert "**missed**, 44% below it" in text
-    assert "performance/drain.svg" in text
-    assert "<relay>" not in (tmp_path / "performance" / "drain.svg").read_text()
+    assert "performance/drain-1.svg" in text
+    assert "<relay>" not in (tmp_path / "performance" / "drain-1.svg").read_text()
 
 
 def test_charts_bear_having_nothing_to_show():
     """No figures make an empty chart, not an error."""
     assert charts.bars("nothing", []).startswith("<svg")
-    assert charts.lines("nothing", [], "minutes").startswith("<svg")
+    assert charts.lines("nothing", []).startswith("<svg")
