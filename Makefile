@@ -1,14 +1,14 @@
 # Every target sets up what it needs: a Python from 3.11 on, git and make are enough to begin with.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test faults lint bench clean
+.PHONY: help setup demo serve test faults lint bench bench-peers bench-check bench-growth clean
 
 # `make test ARGS='-k order -x'`, `make demo ARGS=--json`
 ARGS ?=
 BIN := .venv/bin
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
 
 setup: ## Make the virtual environment, or bring it up to date
 	@python=$$(scripts/find-python) || { echo "No Python 3.11 or newer found." >&2; exit 1; }; \
@@ -34,10 +34,17 @@ lint: setup ## Check style, types, import contracts and migrations
 	$(BIN)/lint-imports --no-logo
 	DATABASE_URL=sqlite://:memory: $(BIN)/python manage.py makemigrations --check --dry-run
 
-bench: setup ## Run the benchmarks
-	@set -- benchmarks/[!_]*.py; \
-	if [ ! -e "$$1" ]; then echo "There are no benchmarks yet."; exit 0; fi; \
-	for program; do echo "## $$program"; $(BIN)/python "$$program" $(ARGS) || exit 1; done
+bench: setup ## Measure everything, and write docs/performance.md
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: setup ## Install the libraries to compare with, in an environment of their own
+	@scripts/make-peers
+
+bench-check: setup ## Measure again, and name what got worse by more than 10 %
+	@$(BIN)/python -m benchmarks.report.check $(ARGS)
+
+bench-growth: setup ## Ten minutes of steady load: sizes, dead rows, latency
+	@$(BIN)/python -m benchmarks growth $(ARGS)
 
 clean: ## Remove environments, caches and the embedded databases
 	rm -rf .venv .venv-* .local .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

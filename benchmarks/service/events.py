@@ -1,0 +1,31 @@
+"""The event that all measurements are about: 250 bytes of JSON."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import outbox
+from outbox import codec
+from outbox.registry import registry
+
+BYTES = 250
+KEYS = 100_000
+
+
+@outbox.event("bench.order.placed", key="order")
+@dataclass(frozen=True, slots=True)
+class Placed:
+    order: str
+    number: int
+    note: str
+
+
+def placed(numbers: range) -> Iterator[Placed]:
+    """Return events, of orders at random, whose data are 250 bytes long."""
+    chance = random.Random(numbers.start)
+    for number in numbers:
+        order = str(chance.randrange(KEYS))
+        yield Placed(order, number, "x" * (BYTES - _BARE - len(order) - len(str(number))))
+
+
+_BARE = len(codec.encode(Placed("", 0, ""), registry.of_class(Placed))) - 1
