@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inbox.states import CLOSED, OPEN, State
+from outbox.sql import PG_STATEMENT_NOW, SQLITE_STATEMENT_NOW
 
 NOTED_SECONDS = 1.0
 """How long a note that calls begin keeps others away, who after that see it by its locks."""
@@ -102,14 +103,12 @@ def _in(states: Sequence[State]) -> str:
 
 def _now(vendor: str) -> str:
     """The database's clock, as it is now and not as it was when the transaction began."""
-    if vendor == "postgresql":
-        return "clock_timestamp()"
-    return "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
+    return PG_STATEMENT_NOW if vendor == "postgresql" else SQLITE_STATEMENT_NOW
 
 
 def _later(seconds: str, vendor: str) -> str:
     if vendor == "postgresql":
-        return f"clock_timestamp() + {seconds} * interval '1 second'"
+        return f"{PG_STATEMENT_NOW} + {seconds} * interval '1 second'"
     return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', printf('%%+f seconds', {seconds}))"
 
 

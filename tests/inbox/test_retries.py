@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 import outbox
-from inbox import Reject, Retry, RetryPolicy
+from inbox import Reject, Retry, RetryPolicy, sql
 from inbox.delivery import Delivery
 from inbox.models import Receipt
 from outbox.envelope import Envelope
@@ -485,6 +485,21 @@ def test_a_turn_at_nothing_takes_no_transaction_id(handling: Handling) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_current_xact_id_if_assigned()")
             assert cursor.fetchone() == (None,)
+
+
+@postgresql
+def test_what_is_not_due_yet_costs_nothing(handling: Handling) -> None:
+    """What is due is a range of an index by handler and time, with an order and without."""
+    statement = sql.due(1, "postgresql")
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(f"EXPLAIN {statement}", ["record", 10, "record", 10])
+        plan = [line for (line,) in cursor.fetchall()]
+
+    conditions = [line for line in plan if "Index Cond" in line]
+    assert len(conditions) == 2, plan
+    for line in conditions:
+        assert "next_attempt_at <= statement_timestamp()" in line
 
 
 @postgresql
