@@ -26,9 +26,11 @@ from inbox.registry import handlers
 from inbox.retries import Retries
 from inbox.subscription import Incoming, Subscription
 from outbox import amqp
+from outbox.commands import check_access
+from outbox.exceptions import AccessDenied
 from outbox.failpoints import hit
 from outbox.housekeeping import Housekeeping
-from outbox.outages import is_outage
+from outbox.outages import AWAY, DENIED, is_outage, refusal
 from outbox.shutdown import Shutdown
 
 logger = logging.getLogger("inbox")
@@ -82,7 +84,22 @@ class Consumer:
         self._next_turn = 0.0
         self._housekeeping = Housekeeping(using, conf.PRUNE_INTERVAL, retention.owned, logger)
         self._outages = 0
+        self._denied = False
         self._resume_at = 0.0  # when to look for a broker that is away
+
+    def open(self) -> None:
+        """Connect to what is there; raise AccessDenied if database or broker do not let us in.
+
+        For the start, when that is a mistake of a setting; later credentials may be rotated.
+        Raises ConfigurationError for an exchange that cannot be used.
+        """
+        check_access(self._using)
+        try:
+            self._subscribed()
+        except (AMQPError, OSError) as exc:
+            if refused := amqp.refusal(exc):
+                where = amqp.address(self._url)
+                raise AccessDenied(f"The broker does not let us in ({where}): {refused}.") from exc
 
     def run(self, *, until_empty: bool = False) -> bool:
         """Consume until a stop is requested, or until the queue is empty and nothing is due.
@@ -106,12 +123,16 @@ class Consumer:
                         return not (failed or self.progress.letters)
                 except (AMQPError, OSError) as exc:
                     self._unsubscribe()
-                    self._away(BROKER, f"{type(exc).__name__}: {exc}")
+                    refused = amqp.refusal(exc)
+                    reason = refused or f"{type(exc).__name__}: {exc}"
+                    self._away(BROKER, reason, denied=bool(refused))
                 except Error as exc:
                     if not is_outage(exc):
                         raise
                     connections[self._using].close()
-                    delay = self._away(DATABASE, str(exc).strip())
+                    refused = refusal(exc)
+                    reason = refused or str(exc).strip()
+                    delay = self._away(DATABASE, reason, denied=bool(refused))
                     if not until_empty:
                         with self._idle():
                             self._shutdown.wait(delay)
@@ -223,17 +244,17 @@ class Consumer:
             progress.dead += result.dead
             progress.letters += result.letters
 
-    def _away(self, what: str, reason: str) -> float:
-        """Say once that something is away; return how long to wait before the next attempt."""
+    def _away(self, what: str, reason: str, *, denied: bool = False) -> float:
+        """Say once that something is away; return how long to wait before the next attempt.
+
+        And again when it is there and does not let us in: that may need a person.
+        """
         if self.progress.away != what:
-            self.progress.away, self._outages = what, 0
+            self._outages = 0
+        if self.progress.away != what or self._denied is not denied:
+            self.progress.away, self._denied = what, denied
             where = amqp.address(self._url) if what == BROKER else f"database {self._using!r}"
-            logger.error(
-                "The %s is away (%s): %s. Nothing is lost; trying again until it is back.",
-                what,
-                where,
-                reason,
-            )
+            logger.error(DENIED if denied else AWAY, what, where, reason)
         delay = self._conf.backoff.delay(self._outages)
         self._outages += 1
         if what == BROKER:

@@ -7,6 +7,7 @@ from outbox.context import Context, current_context, use_context
 from outbox.emitting import Draft, aemit, aemit_many, emit, emit_many
 from outbox.envelope import Envelope
 from outbox.exceptions import (
+    AccessDenied,
     ConfigurationError,
     EmitError,
     InvalidEvent,
@@ -22,6 +23,7 @@ from outbox.registry import EventType, event, register
 from outbox.scheduling import acancel, cancel
 
 __all__ = [
+    "AccessDenied",
     "ConfigurationError",
     "Context",
     "Draft",

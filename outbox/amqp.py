@@ -1,9 +1,11 @@
 """Connections to AMQP 0-9-1 brokers, for whoever publishes or consumes."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from amqp.exceptions import AccessRefused, NotAllowed
 from kombu import Connection
 
 from outbox.exceptions import ConfigurationError
@@ -64,6 +66,25 @@ def connect(
         drop(connection)
         raise
     return connection
+
+
+def refusal(exc: BaseException) -> str:
+    """Return what a broker refuses that does not let us in, and what to do; "" if it is not that.
+
+    No part of it is a secret: what brokers say names users and virtual hosts, never passwords.
+    """
+    said = getattr(exc, "reply_text", "") or str(exc)
+    if isinstance(exc, AccessRefused):
+        if "Login was refused" in said:
+            return f"user name or password is refused ({said}). Correct them in its URL"
+        return f"permission is refused ({said}). Grant it to the user, or correct the URL"
+    # The same code stands for a limit of connections, and for a virtual host that is down.
+    if isinstance(exc, NotAllowed) and "vhost" in said and not re.search("limit|down", said):
+        return (
+            f"the virtual host is refused ({said}). Create it, give the user permissions there, or "
+            "correct the path of the URL"
+        )
+    return ""
 
 
 def drop(connection: Connection) -> None:

@@ -7,6 +7,21 @@ from contextlib import contextmanager
 from django.core.management.base import CommandError
 from django.db import OperationalError, ProgrammingError, connections
 
+from outbox.exceptions import AccessDenied
+from outbox.outages import is_outage, refusal
+
+
+def check_access(using: str) -> None:
+    """Connect to a database, if it is there; raise AccessDenied if it does not let us in."""
+    try:
+        connections[using].ensure_connection()
+    except OperationalError as exc:
+        connections[using].close()
+        if refused := refusal(exc):
+            raise AccessDenied(
+                f"The database does not let us in (database {using!r}): {refused}."
+            ) from exc
+
 
 def database_alias(text: str) -> str:
     """Return an alias of DATABASES, for the `type` of an argument; refuse any other."""
@@ -21,10 +36,12 @@ def database_errors_explained() -> Iterator[None]:
     """Raise CommandError for a database that is away or was not migrated."""
     try:
         yield
-    except ProgrammingError as exc:
-        raise CommandError(
-            f"The database refuses: {str(exc).strip()}\n"
-            "Has it been migrated? Run: manage.py migrate"
-        ) from exc
-    except OperationalError as exc:
+    except (ProgrammingError, OperationalError) as exc:
+        if isinstance(exc, ProgrammingError) or not is_outage(exc):
+            raise CommandError(
+                f"The database refuses: {str(exc).strip()}\n"
+                "Has it been migrated? Run: manage.py migrate"
+            ) from exc
+        if refused := refusal(exc):
+            raise CommandError(f"The database does not let us in: {refused}.") from exc
         raise CommandError(f"The database is away: {str(exc).strip()}") from exc

@@ -2,6 +2,7 @@
 
 OutboxError
 ├── ConfigurationError          (also django.core.exceptions.ImproperlyConfigured)
+├── AccessDenied
 ├── InvalidMessageId            (also ValueError)
 ├── EmitError
 │   ├── TransactionRequired
@@ -20,6 +21,10 @@ class OutboxError(Exception):
 
 class ConfigurationError(OutboxError, ImproperlyConfigured):
     """A setting, a registration or a database cannot work as it is."""
+
+
+class AccessDenied(OutboxError):
+    """Broker or database is there and does not let us in; the text says what it refuses."""
 
 
 class InvalidMessageId(OutboxError, ValueError):

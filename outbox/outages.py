@@ -1,5 +1,9 @@
-"""Tell a database that is away, or not ready, from a statement that is wrong: pure policy."""
+"""Tell a database that is away, or not ready, from a statement that is wrong: pure policy.
 
+And from one that is there and does not let us in, for which the driver has no SQLSTATE.
+"""
+
+import re
 import sqlite3
 
 from django.db import Error, InterfaceError, OperationalError
@@ -14,6 +18,10 @@ OUTAGES = (
     "53",  # out of connections, memory or disk
     "57P0",  # shutting down, starting up, database dropped, idle_session_timeout
 )
+
+# What is logged of a broker or a database: which of the two, where it is, and the reason.
+AWAY = "The %s is away (%s): %s. Nothing is lost; trying again until it is back."
+DENIED = "The %s does not let us in (%s): %s. Nothing is lost; trying again until it does."
 
 _SQLITE_PASSES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -33,3 +41,37 @@ def is_outage(exc: BaseException) -> bool:
         return True
     state: str | None = getattr(cause, "sqlstate", None)
     return state is not None and state.startswith(OUTAGES)
+
+
+# What the server says of a login (PostgreSQL sources, auth.c and postinit.c), and what to do. In
+# other languages, as lc_messages has it, it counts as being away.
+_REFUSALS = (
+    (
+        r"password authentication failed|no password supplied",
+        "Correct USER and PASSWORD in DATABASES",
+    ),
+    (
+        r'role "[^"]*" (does not exist|is not permitted to log in)',
+        "Correct USER in DATABASES, or create it",
+    ),
+    (r'database "[^"]*" does not exist', "Correct NAME in DATABASES, or create it"),
+    (r'permission denied for database "[^"]*"', "Grant CONNECT on it to USER"),
+    (r"no pg_hba\.conf entry", "Allow it in pg_hba.conf, or correct HOST, USER and NAME"),
+    (r"\w+ authentication failed for user", "Correct USER, or pg_hba.conf"),
+)
+# One of several servers may be away only, and is waited for.
+_AWAY = re.compile(r"refused|time(d )?out|starting up|shutting down|translate host|unreachable")
+
+
+def refusal(exc: BaseException) -> str:
+    """Return what a database refuses that does not let us in, and what to do; "" if it is not that.
+
+    No part of it is a secret.
+    """
+    text = str(exc).strip()
+    if not isinstance(exc, OperationalError) or _AWAY.search(text):
+        return ""
+    for pattern, remedy in _REFUSALS:
+        if re.search(pattern, text):
+            return f"{text.rpartition('FATAL:')[2].strip()}. {remedy}"
+    return ""

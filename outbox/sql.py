@@ -27,8 +27,8 @@ COLUMNS = (
 _NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 _ROW = f"({', '.join(['%s'] * len(COLUMNS))})"
 
-# Now, by the database's clock. PostgreSQL: of the statement, with which an index can be used, other
-# than with clock_timestamp(). SQLite: what Django's Now() is there.
+# Now, by the database's clock. PostgreSQL: that of the statement, as no index could be used with
+# clock_timestamp(). SQLite: what Django's Now() is there.
 PG_STATEMENT_NOW = "statement_timestamp()"
 SQLITE_STATEMENT_NOW = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
 

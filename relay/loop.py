@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from django.db import Error, connections
 
+from outbox.commands import check_access
 from outbox.conf import outbox_settings
-from outbox.outages import is_outage
+from outbox.outages import AWAY, DENIED, is_outage, refusal
 from outbox.shutdown import Shutdown
 from relay.breaker import Breaker
 from relay.brokers.base import Broker
@@ -69,6 +70,7 @@ class Relay:
         self.broker = broker
         self.progress = Progress(Breaker(conf.backoff), Breaker(conf.backoff))
         self._parking = Parking(log, conf.patience, conf.HOLD_KEYS)
+        self._denied: set[str] = set()
         self._lanes: dict[int, Breaker] = defaultdict(lambda: Breaker(conf.backoff))
         self._page_size = page_size or conf.PAGE_SIZE or broker.page_size
         self._poll_interval = conf.POLL_INTERVAL
@@ -77,6 +79,14 @@ class Relay:
         self._schedule = Schedule(log.using)
         self._housekeeping = housekeeping(log.using, conf.PRUNE_INTERVAL)
         self._doorbell = Doorbell(log.using, shutdown, listen=conf.LISTEN)
+
+    def open(self) -> None:
+        """Connect to what is there; raise AccessDenied if database or broker do not let us in.
+
+        For the start, when that is a mistake of a setting; later credentials may be rotated.
+        """
+        check_access(self.log.using)
+        self.broker.open()
 
     def run(self) -> None:
         """Relay until a stop is requested."""
@@ -186,7 +196,9 @@ class Relay:
         self._count(result)
         if result.outage:
             where = self.broker.address
-            self._away(BROKER, result.outage, where, progress=result.published > 0)
+            progress = result.published > 0
+            denied = self.broker.denied
+            self._away(BROKER, result.outage, where, progress=progress, denied=denied)
             return replace(result, more=False)
         self._back(BROKER)
         if result.nacked:
@@ -216,16 +228,18 @@ class Relay:
         if not is_outage(exc):
             raise exc
         connections[self.log.using].close()
-        self._away(DATABASE, str(exc).strip(), f"database {self.log.using!r}")
+        refused = refusal(exc)
+        reason = refused or str(exc).strip()
+        self._away(DATABASE, reason, f"database {self.log.using!r}", denied=bool(refused))
 
-    def _away(self, what: str, reason: str, where: str, *, progress: bool = False) -> None:
-        if self.progress.breakers[what].failed(reason, progress=progress):
-            logger.error(
-                "The %s is away (%s): %s. Nothing is lost; trying again until it is back.",
-                what,
-                where,
-                reason,
-            )
+    def _away(
+        self, what: str, reason: str, where: str, *, progress: bool = False, denied: bool = False
+    ) -> None:
+        first = self.progress.breakers[what].failed(reason, progress=progress)
+        # Told again when it is there again and does not let us in: that may need a person.
+        if first or (what in self._denied) is not denied:
+            logger.error(DENIED if denied else AWAY, what, where, reason)
+        (self._denied.add if denied else self._denied.discard)(what)
 
     def _back(self, what: str) -> None:
         breaker = self.progress.breakers[what]
@@ -237,6 +251,7 @@ class Relay:
                 breaker.failures,
             )
             breaker.passed()
+            self._denied.discard(what)
 
     def _paused(self) -> bool:
         return any(each.remaining > 0 for each in self.progress.breakers.values())

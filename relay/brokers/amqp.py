@@ -19,7 +19,7 @@ from kombu import Connection, Exchange
 from outbox import amqp
 from outbox.conf import parse
 from outbox.envelope import Envelope
-from outbox.exceptions import ConfigurationError
+from outbox.exceptions import AccessDenied, ConfigurationError
 from outbox.health import Finding
 from relay.brokers import amqp_health
 from relay.brokers.base import Broker, Outcome, Status
@@ -102,11 +102,22 @@ class AMQPBroker(Broker):
     def address(self) -> str:
         return amqp.address(self._url)
 
+    def open(self) -> None:
+        try:
+            self._ensure_channel()
+        except (AMQPError, OSError) as exc:
+            self.close()
+            if refused := amqp.refusal(exc):
+                raise AccessDenied(
+                    f"The broker does not let us in ({self.address}): {refused}."
+                ) from exc
+
     def publish(self, page: Sequence[Envelope]) -> list[Outcome]:
         limit = self._options.MAX_IN_FLIGHT
         window = ConfirmWindow(page, limit=limit, hold=self.hold_keys)
         try:
             channel = self._ensure_channel()
+            self.denied = False
             window = self._window = ConfirmWindow(
                 page, first_tag=self._next_tag, limit=limit, hold=self.hold_keys
             )
@@ -125,6 +136,7 @@ class AMQPBroker(Broker):
         except (AMQPError, OSError) as exc:
             # After any error the channel's tags mean nothing more: what is open stays unknown.
             self.close()
+            self.denied = bool(amqp.refusal(exc))
             return window.outcomes(_describe(exc))
         finally:
             self._window = None
@@ -305,4 +317,6 @@ class ConfirmTimeout(OSError):
 
 
 def _describe(exc: Exception) -> str:
-    return str(exc) if isinstance(exc, ConfirmTimeout) else f"{type(exc).__name__}: {exc}"
+    if isinstance(exc, ConfirmTimeout):
+        return str(exc)
+    return amqp.refusal(exc) or f"{type(exc).__name__}: {exc}"

@@ -61,12 +61,21 @@ class Broker(ABC):
     hold_keys: bool = True
     """Whether messages behind a refused one of their key are held back; set by the relay."""
 
+    denied: bool = False
+    """Whether the broker was there and did not let us in, when it was tried last."""
+
     @classmethod
     @abstractmethod
     def from_settings(cls, url: str, options: Mapping[str, Any], *, using: str) -> Self:
         """Build a broker from a relay's URL and OPTIONS; raise ConfigurationError if it can't.
 
         `using` is the alias of the database whose log is read. Opens no connection.
+        """
+
+    def open(self) -> None:  # noqa: B027 - most brokers have nothing to do
+        """Connect, if the broker is there; publish() would as well.
+
+        Raises AccessDenied if it is and does not let us in.
         """
 
     @abstractmethod

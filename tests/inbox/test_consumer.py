@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import psycopg
@@ -525,6 +526,25 @@ def test_a_broker_that_is_away_is_told_once(
     assert "(amqp://127.0.0.1:1//;amqp://localhost:1/other)" in said
     assert "Nothing is lost" in said
     assert "secret" not in said
+
+
+def test_a_running_consumer_goes_on_asking_a_broker_that_does_not_let_it_in(
+    broker_url: str, handling: Handling, told: Callable[[str], list[str]]
+) -> None:
+    """Credentials can be rotated; what is refused is told once, without them."""
+    handling()
+    parts = urlsplit(broker_url)
+    url = f"amqp://{parts.username}:hunter2@{parts.hostname}:{parts.port}//"
+    with closing_shutdown() as shutdown:
+        consumer = make_queue(url, RETRY_MAX=0.1).consumer(shutdown)
+        with in_thread(consumer.run):
+            until(lambda: consumer._outages > 2)
+            shutdown.request()
+
+    [said] = told("The broker does not let us in")
+    assert "user name or password is refused" in said
+    assert "hunter2" not in said
+    assert told("The broker is away") == []
 
 
 @pytest.mark.parametrize("url", ["redis://:secret@localhost", "amqp://guest:secret@host:99999//"])

@@ -20,7 +20,7 @@ from django.db import (
     transaction,
 )
 
-from outbox.outages import is_outage
+from outbox.outages import is_outage, refusal
 
 
 @contextmanager
@@ -115,3 +115,57 @@ def test_a_locked_file_of_sqlite_is_an_outage(tmp_path: Path) -> None:
 
     assert isinstance(found[0], OperationalError)
     assert is_outage(found[0])
+
+
+SERVER = 'connection failed: connection to server at "10.0.0.1", port 5432 failed: '
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            'FATAL:  password authentication failed for user "shop"',
+            'failed for user "shop". Correct USER and PASSWORD in DATABASES',
+        ),
+        (
+            'FATAL:  database "shop" does not exist',
+            'database "shop" does not exist. Correct NAME in DATABASES, or create it',
+        ),
+        (
+            'FATAL:  role "shop" does not exist',
+            'role "shop" does not exist. Correct USER in DATABASES',
+        ),
+        ("fe_sendauth: no password supplied", "Correct USER and PASSWORD in DATABASES"),
+        ('FATAL:  no pg_hba.conf entry for host "10.0.0.2", user "shop"', "Allow it in pg_hba"),
+        ("Connection refused", ""),
+        ("FATAL:  the database system is starting up", ""),
+        ("FATAL:  sorry, too many clients already", ""),
+    ],
+)
+def test_a_server_that_does_not_let_us_in_is_told_from_one_that_is_away(
+    said: str, told: str
+) -> None:
+    """By what it says, with what to do about it; in any case it may pass."""
+    exc = OperationalError(SERVER + said)
+    assert is_outage(exc)
+    assert told in refusal(exc)
+    assert bool(told) is bool(refusal(exc))
+    assert not refusal(ProgrammingError(SERVER + said))
+
+
+def test_of_several_servers_one_may_only_be_away() -> None:
+    """Then the others say nothing about it."""
+    away = f'{SERVER}FATAL:  database "shop" does not exist\n- {SERVER}Connection refused'
+    assert not refusal(OperationalError(away))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_server_really_says_so() -> None:
+    """Of a database that is not there."""
+    if connection.vendor != "postgresql":
+        pytest.skip("a file is made if it is not there")
+    elsewhere = connection.copy()
+    elsewhere.settings_dict["NAME"] = "not_there"
+    with pytest.raises(OperationalError) as caught_:
+        elsewhere.ensure_connection()
+    assert refusal(caught_.value).startswith('database "not_there" does not exist. Correct NAME')

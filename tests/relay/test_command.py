@@ -3,10 +3,12 @@
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
 import sys
+from urllib.parse import urlsplit
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -96,6 +98,52 @@ def test_once_looks_at_each_lane_once(local: dict[str, str]) -> None:
 
     assert run("relay", "--once", **local)[0] == 0
     assert published() == 3
+
+
+@pytest.mark.parametrize(
+    ("password", "vhost", "told"),
+    [
+        ("hunter2", "/", "user name or password is refused"),
+        (None, "nope", "the virtual host is refused"),
+    ],
+)
+@pytest.mark.parametrize("command", [("relay",), ("consume", "--group", "tests")], ids=" ".join)
+def test_a_broker_that_does_not_let_it_in_ends_it_at_the_start(
+    command: tuple[str, ...],
+    password: str | None,
+    vhost: str,
+    told: str,
+    broker_url: str,
+    database_url: str,
+) -> None:
+    """Exit 1 and what is refused, for relay and consumer, although they run until stopped."""
+    parts = urlsplit(broker_url)
+    login = f"{parts.username}:{password or parts.password}"
+    url = f"amqp://{login}@{parts.hostname}:{parts.port}/{vhost}"
+    code, output = run(*command, DATABASE_URL=database_url, BROKER_URL=url)
+
+    assert code == 1, output
+    assert "CommandError: The broker does not let us in (amqp://" in output
+    assert told in output
+    assert "Traceback" not in output
+    assert login not in output
+    assert "hunter2" not in output
+
+
+@pytest.mark.parametrize("command", [("relay",), ("relay_status",), ("inbox_retry", "--all")])
+def test_a_database_that_is_not_there_ends_it_at_the_start(
+    command: tuple[str, ...], local: dict[str, str]
+) -> None:
+    """Exit 1, and what to correct."""
+    url = local["DATABASE_URL"]
+    if not url.startswith("postgresql"):
+        pytest.skip("a file is made if it is not there")
+    url = re.sub("dbname=[^&]*", "dbname=not_there", url)
+    code, output = run(*command, **local | {"DATABASE_URL": url})
+
+    assert code == 1, output
+    assert 'database "not_there" does not exist. Correct NAME in DATABASES' in output
+    assert "Traceback" not in output
 
 
 def test_until_empty_exits_1_if_the_broker_is_away(database_url: str) -> None:

@@ -127,6 +127,28 @@ def test_an_outage_spends_no_checkpoint_and_is_told_once(
     assert not relay.troubled
 
 
+def test_it_is_told_when_a_broker_that_was_away_does_not_let_us_in(
+    make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each of the two once, however many attempts; it goes on by itself when it is let in."""
+    commit(1)
+    relay = make()
+    broker.away = "connection refused"
+    wait_until(lambda: relay.sweep() or attempts(relay) > 2)
+    broker.away, broker.denied = "user name or password is refused", True
+    wait_until(lambda: relay.sweep() or attempts(relay) > 5)
+    broker.away, broker.denied = "", False
+    wait_until(relay.sweep)
+
+    errors = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+    assert [each.partition(" (memory): ")[0] for each in errors] == [
+        "The broker is away",
+        "The broker does not let us in",
+    ]
+    assert "user name or password is refused. Nothing is lost; trying again" in errors[1]
+    assert broker.numbers() == [1]
+
+
 def test_an_outage_within_a_page_keeps_what_was_confirmed(
     make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
 ) -> None:

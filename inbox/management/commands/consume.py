@@ -69,6 +69,7 @@ class Command(BaseCommand):
         consumer = Consumer(group, url=url, conf=inbox_settings(), using=using, shutdown=shutdown)
         shutdown.install()
         with Reporter(cast(IO[str], self.stdout._out), ("inbox",), lambda: figures(consumer)):
+            consumer.open()
             return consumer.run(until_empty=options["until_empty"])
 
 

@@ -8,9 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import OperationalError, ProgrammingError
 
-from outbox.commands import database_alias
+from outbox.commands import database_alias, database_errors_explained
 from outbox.emitting import write_database
 from outbox.exceptions import OutboxError
 from outbox.models import Message
@@ -50,6 +49,10 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        with database_errors_explained():
+            self._work(options)
+
+    def _work(self, options: dict[str, Any]) -> None:
         given: timedelta | None = options["older_than"]
         found: dict[str, int | None] = {}
         started = time.monotonic()
@@ -62,11 +65,6 @@ class Command(BaseCommand):
                         found[pruner.name] = self._prune(pruner, keep, shutdown, options)
                 except OutboxError as exc:
                     raise CommandError(str(exc)) from exc
-                except (ProgrammingError, OperationalError) as exc:
-                    raise CommandError(
-                        f"The database refuses to prune {pruner.name}: {str(exc).strip()}\n"
-                        "Has it been migrated? Run: manage.py migrate"
-                    ) from exc
             stopped = shutdown.requested
         self._report(found, given, stopped, time.monotonic() - started, options)
         if not (stopped or options["dry_run"]) and not found.get("messages", True):

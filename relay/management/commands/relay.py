@@ -62,6 +62,7 @@ class Command(BaseCommand):
         shutdown.install()
         with Reporter(cast(IO[str], self.stdout._out), ("relay",), lambda: figures(relay)):
             try:
+                relay.open()
                 clean = self._run(relay, options)
             except OutboxError as exc:
                 raise CommandError(str(exc)) from exc

@@ -7,10 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import OperationalError, ProgrammingError
 
 from outbox.admin_support.html import DASH, span
-from outbox.commands import database_alias
+from outbox.commands import database_alias, database_errors_explained
 from outbox.emitting import write_database
 from outbox.exceptions import OutboxError
 from relay import status as statuses
@@ -48,6 +47,10 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        with database_errors_explained():
+            self._show(options)
+
+    def _show(self, options: dict[str, Any]) -> None:
         name = options["relay"]
         try:
             using = options["database"] or write_database()
@@ -55,11 +58,6 @@ class Command(BaseCommand):
             held = longest(using, name)
         except OutboxError as exc:
             raise CommandError(str(exc)) from exc
-        except (ProgrammingError, OperationalError) as exc:
-            raise CommandError(
-                f"The database refuses to tell: {str(exc).strip()}\n"
-                "Has it been migrated? Run: manage.py migrate"
-            ) from exc
         if name is not None and not found:
             known = ", ".join(sorted(relay_settings())) or "none"
             raise CommandError(f"No relay {name!r} in RELAYS, nor in checkpoints. RELAYS: {known}.")

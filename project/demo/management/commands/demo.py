@@ -7,13 +7,16 @@ import signal
 from contextlib import ExitStack, suppress
 from typing import IO, Any, cast
 
+from amqp.exceptions import AMQPError
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db import Error as DatabaseError
 
 from project.demo.display import Display, choose, verdict
 from project.demo.processes import ProcessError
 from project.demo.reconcile import Report
 from project.demo.run import Run
+from project.demo.servers import ServerError, check_servers
 from project.demo.site import Site
 from project.demo.stage import Stage
 from project.demo.trickle import trickle
@@ -61,9 +64,12 @@ class Command(BaseCommand):
             signal.signal(number, signal.default_int_handler)
         display = Display() if options["json"] else choose(cast(IO[str], self.stdout._out))
         try:
+            check_servers()
             report = self._perform(display, options)
-        except ProcessError as exc:
+        except (ProcessError, ServerError) as exc:
             raise CommandError(str(exc)) from exc
+        except (DatabaseError, AMQPError, OSError) as exc:
+            raise CommandError(f"A server failed while the demo ran: {str(exc).strip()}") from exc
         except KeyboardInterrupt:
             display.close()
             raise CommandError("Stopped. All processes have ended.", returncode=130) from None
