@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,8 +18,23 @@ def machine() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": _memory(),
         "system": f"{platform.system()} {platform.release()}",
-        "load before": f"{os.getloadavg()[0]:.2f}",
+        "cores busy before": f"{busy():.2f}",
     }
+
+
+def busy(seconds: float = 1.0) -> float:
+    """Return how many cores are occupied while we wait: by others."""
+    before, started = _busy_seconds(), time.monotonic()
+    time.sleep(seconds)
+    return (_busy_seconds() - before) / (time.monotonic() - started)
+
+
+def _busy_seconds() -> float:
+    fields = _read("/proc/stat").partition("\n")[0].split()[1:]
+    if not fields:
+        return 0.0
+    user, nice, system, _idle, _wait, irq, softirq, steal, *_ = map(int, fields)
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def versions(database_url: str, broker_version: str) -> dict[str, str]:

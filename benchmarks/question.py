@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.machine import machine, versions
+from benchmarks.machine import busy, machine, versions
 from benchmarks.results import RESULTS, Figure, Ratio, Result, Series, lines
 from benchmarks.rounds import Contender, interleaved
 from benchmarks.servers import NoBroker, Servers
+
+CROWDED = 0.25
+"""Cores in use by others from which on figures are not worth much."""
 
 
 @dataclass(slots=True)
@@ -87,6 +90,12 @@ def run(
     except NoBroker as exc:
         print(f"  SKIPPED: there is no RabbitMQ: {exc}", flush=True)
         return None
+    here["cores busy after"] = f"{busy():.2f}"
+    if max(float(here[f"cores busy {when}"]) for when in ("before", "after")) > CROWDED:
+        study.notes.append(
+            "**The machine was busy with other work**: these figures are too low, and their ratios "
+            "are rough."
+        )
     result = Result(
         question=question.name,
         title=question.title,
