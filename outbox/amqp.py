@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from amqp.exceptions import AccessRefused, NotAllowed
 from kombu import Connection
 
+from outbox.amqp_transport import Transport
 from outbox.exceptions import ConfigurationError
 
 SCHEMES = ("amqp", "amqps", "pyamqp")
@@ -45,6 +46,7 @@ def connect(
     """
     connection = Connection(
         url,
+        transport=Transport,
         heartbeat=heartbeat,
         connect_timeout=connect_timeout,
         ssl=dict(ssl) if ssl is not None else url.startswith("amqps"),
