@@ -38,13 +38,11 @@ class Frames:
     def pack(self, envelope: Envelope) -> bytes:
         """Return the frames of a message, whose topic is the routing key."""
         data = envelope.data
-        table = b"".join(
-            [
-                part
-                for name, value in wire.to_headers(envelope).items()
-                for part in _entry(name, value.encode())
-            ]
-        )
+        entries: list[bytes] = []
+        for name, value in wire.to_headers(envelope).items():
+            encoded = value.encode()
+            entries += (_string(name), _long(len(encoded)), encoded)
+        table = b"".join(entries)
         properties = (
             _header_start(_BASIC, 0, len(data), _FLAGS),
             _known_short(envelope.content_type),
@@ -53,14 +51,9 @@ class Frames:
             _PERSISTENT,
             _short(envelope.id),
         )
-        header = b"".join(properties)
-        parts = [self._publish(envelope.topic), *self._frame(_HEADER, header)]
-        if len(data) <= self._body_max:
-            if data:
-                parts += self._frame(_BODY, data)
-        else:
-            for start in range(0, len(data), self._body_max):
-                parts += self._frame(_BODY, data[start : start + self._body_max])
+        parts = [self._publish(envelope.topic), *self._frame(_HEADER, b"".join(properties))]
+        for start in range(0, len(data), self._body_max):
+            parts += self._frame(_BODY, data[start : start + self._body_max])
         return b"".join(parts)
 
     def _publish_to(self, topic: str) -> bytes:
@@ -84,7 +77,3 @@ _known_short = lru_cache(maxsize=256)(_short)
 def _string(name: str) -> bytes:
     """Return the start of an entry of the headers' table: its name, and that it is a string."""
     return _short(name) + b"S"
-
-
-def _entry(name: str, value: bytes) -> tuple[bytes, bytes, bytes]:
-    return _string(name), _long(len(value)), value
