@@ -65,11 +65,15 @@ class Due(NamedTuple):
 
 
 class Noted(NamedTuple):
-    """How many calls for a receipt have begun and not ended; whether one did a moment ago."""
+    """How many calls for a receipt have begun and not ended; whether one did a moment ago.
+
+    One that `stops` holds up its line.
+    """
 
     id: int
     begun: int
     rests: bool
+    stops: bool
 
 
 class Stored(NamedTuple):
@@ -166,7 +170,9 @@ class Ledger:
     def ahead(self, key: LineKey, limit: int) -> list[Noted]:
         """Return what is noted of the first receipts of a line."""
         rows = self.run(sql.ahead(self.vendor), [*key, limit])
-        return [Noted(number, begun, bool(rests)) for number, begun, rests in rows]
+        return [
+            Noted(number, begun, bool(rests), bool(stops)) for number, begun, rests, stops in rows
+        ]
 
     def resting(self, handlers: Sequence[str]) -> bool:
         """Tell whether something is due that somebody has begun with a moment ago."""
