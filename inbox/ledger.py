@@ -8,7 +8,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from inbox import sql
 from inbox.delivery import Delivery
-from inbox.order import Line, LineKey
+from inbox.order import Line, LineKey, place_stored, stored_place
 from inbox.states import State
 
 Row = tuple[Any, ...]
@@ -97,10 +97,6 @@ class Stored(NamedTuple):
     @property
     def delivery(self) -> Delivery:
         return Delivery.from_stored(self.headers, self.body, self.content_type, self.topic)
-
-    @property
-    def line(self) -> LineKey | None:
-        return LineKey(self.handler, self.source, self.key) if self.key and self.place else None
 
 
 class Ledger:
@@ -230,7 +226,13 @@ class Ledger:
         """Return lines as they are now."""
         rows = self._many(lambda n: sql.lines(n, self.vendor), sorted(set(keys)))
         return {
-            key: Line(key, State(state) if state else None, head or 0, last or 0, done)
+            key: Line(
+                key,
+                State(state) if state else None,
+                place_stored(head or 0),
+                place_stored(last or 0),
+                done,
+            )
             for *parts, state, head, last, done in rows
             for key in [LineKey(*parts)]
         }
@@ -246,7 +248,7 @@ class Ledger:
 
     def hush(self, key: LineKey, place: int) -> None:
         """Let what waits in a line from a place on wait for its head alone."""
-        self.run(sql.hush(), [*key, place], reads=False)
+        self.run(sql.hush(), [*key, stored_place(place)], reads=False)
 
     def advance(self, found: Iterable[Line]) -> None:
         """Write how far sequences have come."""
@@ -294,7 +296,7 @@ def _stored(row: Row) -> Stored:
         state=State(found.state),
         has_time=bool(found.has_time),
         is_due=bool(found.is_due),
-        place=found.place or 0,
+        place=place_stored(found.place or 0),
         body=body,
     )
 
