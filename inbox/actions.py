@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from inbox.delivery import Delivery
 from inbox.ledger import Ledger, storable
 from inbox.models import DeadLetter, Original, Receipt
-from inbox.order import LineKey
+from inbox.order import LineKey, place_stored
 from inbox.outcomes import MAX_ERROR
 from inbox.receiver import Batch
 from inbox.registry import handlers
@@ -108,8 +108,9 @@ def _discard(rows: list[Receipt], using: str) -> None:
         if line is None or found is None or found.sequence is None:
             continue
         # The place of what could not be read is a guess.
-        if row.place == line.expected(found.sequence_start) and row.reason != "invalid_data":
-            line.handled(row.place)
+        place = place_stored(row.place or 0)
+        if place == line.expected(found.sequence_start) and row.reason != "invalid_data":
+            line.handled(place)
     ledger.advance(lines.values())
     woken = {}
     for key, line in lines.items():

@@ -11,6 +11,7 @@ so.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from django.db import transaction
 
@@ -54,8 +55,7 @@ def _choose(ledger: Ledger, due: list[Due], limit: int) -> Begun:
     keys = list({each.line for each in due if each.line is not None})
     # At random, so that several processes seldom reach for the same.
     random.shuffle(keys)
-    found = {key: ledger.ahead(key, limit) for key in sorted(ledger.try_lock(keys[:limit]))}
-    ahead = {key: rows for key, rows in found.items() if rows and not rows[0].rests}
+    tried, ahead = _lines(ledger, keys, limit)
     begun = _suspect(free, ahead)
     if begun is not None:
         begun.more = len(due) > 1
@@ -64,8 +64,30 @@ def _choose(ledger: Ledger, due: list[Due], limit: int) -> Begun:
         begun.calls = dict.fromkeys(begun.free, 0)
         for rows in ahead.values():
             begun.calls |= {each.id: each.begun for each in rows}
-        begun.more = max(len(free), len(keys)) > limit
+        begun.more = len(free) > limit or len(keys) > tried
     return begun
+
+
+def _lines(
+    ledger: Ledger, keys: list[LineKey], limit: int
+) -> tuple[int, dict[LineKey, list[Noted]]]:
+    """Lock lines, and return what may be called in them: no more of all than a turn can.
+
+    Else each of a hundred long lines would be noted from end to end, for one of them to be handled.
+    Nothing is behind what holds up a line. Returns how many of the lines were tried as well.
+    """
+    mine = ledger.try_lock(keys[:limit])
+    ahead: dict[LineKey, list[Noted]] = {}
+    tried, room = 0, limit
+    for key in keys[:limit]:
+        if not room:
+            break
+        tried += 1
+        rows = ledger.ahead(key, room) if key in mine else []
+        if rows and not rows[0].rests:
+            ahead[key] = list(takewhile(lambda each: not each.stops, rows))
+            room -= len(ahead[key])
+    return tried, ahead
 
 
 def _suspect(free: dict[int, int], ahead: dict[LineKey, list[Noted]]) -> Begun | None:
@@ -73,7 +95,7 @@ def _suspect(free: dict[int, int], ahead: dict[LineKey, list[Noted]]) -> Begun |
     for number, calls in free.items():
         if calls:
             return Begun(1, free={number}, calls={number: calls})
-    for key, [head, *_] in ahead.items():
-        if head.begun:
-            return Begun(1, lines={key}, calls={head.id: head.begun})
+    for key, rows in ahead.items():
+        if rows and rows[0].begun:
+            return Begun(1, lines={key}, calls={rows[0].id: rows[0].begun})
     return None

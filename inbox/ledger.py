@@ -8,7 +8,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from inbox import sql
 from inbox.delivery import Delivery
-from inbox.order import Line, LineKey
+from inbox.order import Line, LineKey, place_stored, stored_place
 from inbox.states import State
 
 Row = tuple[Any, ...]
@@ -65,11 +65,15 @@ class Due(NamedTuple):
 
 
 class Noted(NamedTuple):
-    """How many calls for a receipt have begun and not ended; whether one did a moment ago."""
+    """How many calls for a receipt have begun and not ended; whether one did a moment ago.
+
+    One that `stops` holds up its line.
+    """
 
     id: int
     begun: int
     rests: bool
+    stops: bool
 
 
 class Stored(NamedTuple):
@@ -93,10 +97,6 @@ class Stored(NamedTuple):
     @property
     def delivery(self) -> Delivery:
         return Delivery.from_stored(self.headers, self.body, self.content_type, self.topic)
-
-    @property
-    def line(self) -> LineKey | None:
-        return LineKey(self.handler, self.source, self.key) if self.key and self.place else None
 
 
 class Ledger:
@@ -166,7 +166,9 @@ class Ledger:
     def ahead(self, key: LineKey, limit: int) -> list[Noted]:
         """Return what is noted of the first receipts of a line."""
         rows = self.run(sql.ahead(self.vendor), [*key, limit])
-        return [Noted(number, begun, bool(rests)) for number, begun, rests in rows]
+        return [
+            Noted(number, begun, bool(rests), bool(stops)) for number, begun, rests, stops in rows
+        ]
 
     def resting(self, handlers: Sequence[str]) -> bool:
         """Tell whether something is due that somebody has begun with a moment ago."""
@@ -224,7 +226,13 @@ class Ledger:
         """Return lines as they are now."""
         rows = self._many(lambda n: sql.lines(n, self.vendor), sorted(set(keys)))
         return {
-            key: Line(key, State(state) if state else None, head or 0, last or 0, done)
+            key: Line(
+                key,
+                State(state) if state else None,
+                place_stored(head or 0),
+                place_stored(last or 0),
+                done,
+            )
             for *parts, state, head, last, done in rows
             for key in [LineKey(*parts)]
         }
@@ -240,7 +248,7 @@ class Ledger:
 
     def hush(self, key: LineKey, place: int) -> None:
         """Let what waits in a line from a place on wait for its head alone."""
-        self.run(sql.hush(), [*key, place], reads=False)
+        self.run(sql.hush(), [*key, stored_place(place)], reads=False)
 
     def advance(self, found: Iterable[Line]) -> None:
         """Write how far sequences have come."""
@@ -288,7 +296,7 @@ def _stored(row: Row) -> Stored:
         state=State(found.state),
         has_time=bool(found.has_time),
         is_due=bool(found.is_due),
-        place=found.place or 0,
+        place=place_stored(found.place or 0),
         body=body,
     )
 

@@ -34,6 +34,9 @@ class Decision:
     missing: range = range(0)
 
 
+FIRST = -(2**63)
+"""The lowest number that is stored."""
+
 HANDLE = Decision("handle")
 BEHIND = Decision("behind")
 STALE = Decision("stale")
@@ -95,6 +98,16 @@ class Line:
         """Return the place behind everything that is known, for what has no number of its own."""
         known = [number for number in (self.done, self.last) if number is not None]
         return max([0, *known]) + 1
+
+
+def stored_place(place: int) -> int:
+    """Return how a place in a line is stored: 0 there means that a handler keeps no order."""
+    return place if place > 0 else max(place - 1, FIRST)
+
+
+def place_stored(number: int) -> int:
+    """Return the place in a line that is stored so."""
+    return number if number >= 0 else number + 1
 
 
 def follow(done: int | None, sequence: int, start: int | None) -> Decision:

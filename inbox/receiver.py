@@ -14,7 +14,7 @@ from inbox.deadletters import Unusable
 from inbox.delivery import Delivery, Result
 from inbox.ledger import Claim, Kept, Ledger, storable
 from inbox.models import DeadLetter
-from inbox.order import BEHIND, HANDLE, STALE, Line, LineKey
+from inbox.order import BEHIND, HANDLE, STALE, Line, LineKey, stored_place
 from inbox.outcomes import Outcome
 from inbox.registry import Handler, handlers
 from inbox.states import State
@@ -213,9 +213,10 @@ class Batch:
         return self._stays(outcomes.held(found, message, state=None, missing=missing), line, place)
 
     def _stays(self, outcome: Outcome, line: Line | None, place: int) -> tuple[Outcome, int]:
-        if line is not None:
-            line.put(outcome.state, place)
-        return outcome, place
+        if line is None:
+            return outcome, 0
+        line.put(outcome.state, place)
+        return outcome, stored_place(place)
 
 
 def _line(found: Handler, item: Wanted) -> LineKey | None:

@@ -65,7 +65,7 @@ class Retries:
         names = [each.name for each in handlers if self._group in (None, each.group)]
         begun = begin(self._ledger, names, limit, sorted(self._noted))
         self._noted = set(begun.calls)
-        if not self._noted:
+        if not begun.calls and not begun.lines:
             return Turn()
         work = _Work(self._ledger, Calls(self._ledger), begun, seconds)
         turn = work.calls.run(work, work.keep)
@@ -168,6 +168,11 @@ class _Work:
                 return
             if row.state is State.DEAD or (row.state is State.RETRYING and not row.is_due):
                 self._block(line, rest, limit)
+                return
+            if row.id not in self._begun.calls:
+                # It has come since, or was beyond what a turn can do: not before it is noted.
+                self._turn.more = True
+                self._resume(found, line, row)
                 return
             outcome = self._next(found, line, row, rest)
             if outcome is None:

@@ -215,8 +215,10 @@ def due(handlers: int, vendor: str) -> str:
 
 def ahead(vendor: str) -> str:
     """Find the first receipts of a line, and what is noted of calls for them."""
+    stops = f"state = 'dead' OR (state = 'retrying' AND next_attempt_at > {_now(vendor)})"
     return (
-        f"SELECT id, COALESCE(begun, 0), {_rests(vendor)} FROM django_inbox_receipt AS receipt "
+        f"SELECT id, COALESCE(begun, 0), {_rests(vendor)}, {stops} "
+        "FROM django_inbox_receipt AS receipt "
         f'WHERE handler = %s AND source = %s AND "key" = %s AND state {_in(OPEN)} '
         "ORDER BY place, id LIMIT %s"
     )

@@ -8,7 +8,7 @@ time is over, and the next read goes on with it.
 
 import struct
 from collections.abc import Mapping
-from ssl import SSLWantReadError
+from ssl import SSLWantReadError, SSLWantWriteError
 from typing import Any
 
 from amqp.exceptions import UnexpectedFrame
@@ -48,7 +48,7 @@ class _ReadsAhead:
     def _receive(self) -> bytes:
         try:
             data: bytes = self.sock.recv(READ_BYTES)
-        except (BlockingIOError, SSLWantReadError) as exc:
+        except (BlockingIOError, SSLWantReadError, SSLWantWriteError) as exc:
             raise TimeoutError from exc
         except TimeoutError:
             raise

@@ -1,6 +1,6 @@
 """What is noted before handlers are called, and what follows if their process ends in a call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -11,11 +11,12 @@ from django.db import OperationalError, connection
 from django.test import override_settings
 from django.utils import timezone
 
-from inbox import actions
+from inbox import actions, retries
 from inbox.delivery import Delivery
 from inbox.ledger import Ledger
 from inbox.models import Receipt
 from inbox.retries import Retries
+from inbox.verdicts import RetryPolicy
 from outbox.envelope import Envelope
 from tests.inbox.support import (
     Handling,
@@ -162,13 +163,13 @@ def test_a_lost_database_is_not_the_end_of_a_process(handling: Handling, caplog:
     failed(handling, 2)
     handling.forget()
     handling(lose_once)
-    retries = Retries("default", "g")
+    again = Retries("default", "g")
     with pytest.raises(OperationalError):
-        retries.turn()
+        again.turn()
     connection.close()
     assert set(Receipt.objects.values_list("begun", flat=True)) == {1}
 
-    assert retries.turn().handled == 2
+    assert again.turn().handled == 2
     assert records(caplog, "Handler record had begun") == []
 
 
@@ -238,3 +239,95 @@ def test_a_person_who_retries_takes_the_note_away(handling: Handling) -> None:
     actions.retry(list(Receipt.objects.values_list("pk", flat=True)), using="default")
 
     assert turn().handled == 1
+
+
+# --- Lines ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many receipts each turn has noted."""
+    found: list[int] = []
+    begin = Ledger.begin
+
+    def count(self: Ledger, numbers: Sequence[int]) -> None:
+        found.append(len(numbers))
+        begin(self, numbers)
+
+    monkeypatch.setattr(Ledger, "begin", count)
+    return found
+
+
+@pytest.mark.sqlite
+def test_no_more_is_noted_than_a_turn_can_handle(handling: Handling, noted: list[int]) -> None:
+    """However many lines there are, and however long they are."""
+    handling(fail, ordered=True)
+    for key in "abc":
+        receive(*[happened(number, key) for number in range(4)])
+    handling.forget()
+    handling(ordered=True)
+    make_due()
+
+    found = [turn(limit=5) for _ in range(3)]
+
+    assert [(each.handled, each.more) for each in found] == [(5, True), (5, True), (2, False)]
+    assert max(noted) == 5
+    assert set(Receipt.objects.values_list("begun", flat=True)) == {None}
+
+
+@pytest.mark.sqlite
+def test_what_is_behind_the_end_of_a_line_is_not_noted(
+    handling: Handling, noted: list[int]
+) -> None:
+    """It is not called, and takes no place in the turn from others."""
+    handling(fail, ordered=True, retry=RetryPolicy(attempts=1))
+    for key in "abc":
+        receive(happened(1, key), happened(2, key))
+    handling.forget()
+    handling(ordered=True)
+    Receipt.objects.filter(state="dead", key="a").update(state="retrying")
+    Receipt.objects.update(next_attempt_at=timezone.now() - timedelta(seconds=5))
+
+    assert turn(limit=3).handled == 2
+    assert noted == [2]
+    assert Receipt.objects.filter(next_attempt_at=None, state="waiting").count() == 2
+
+
+@pytest.mark.sqlite
+def test_what_comes_to_a_line_during_a_turn_is_not_called_before_it_is_noted(
+    handling: Handling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it ends its process, that is on record as well."""
+    begin = retries.begin
+
+    def late(*arguments: Any) -> Any:
+        begun = begin(*arguments)
+        if not effects():
+            receive(happened(2))
+        return begun
+
+    handling(fail, ordered=True)
+    receive(happened(1))
+    handling.forget()
+    handling(ordered=True)
+    make_due()
+    monkeypatch.setattr(retries, "begin", late)
+
+    assert turn().more
+    assert effects() == [1]
+    assert turn().handled == 1
+    assert effects() == [1, 2]
+
+
+@pytest.mark.sqlite
+def test_a_line_that_cannot_go_on_is_not_looked_at_again_and_again(
+    handling: Handling, noted: list[int]
+) -> None:
+    """Also where a turn has nothing else to do."""
+    handling(fail, ordered=True, retry=RetryPolicy(attempts=1))
+    receive(happened(1), happened(2))
+    Receipt.objects.filter(state="waiting").update(next_attempt_at=timezone.now())
+
+    assert turn().settled == 0
+    assert noted == [0]
+    assert not Receipt.objects.filter(next_attempt_at__isnull=False).exists()

@@ -9,10 +9,22 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from inbox import Reject
+from inbox import Reject, actions
 from inbox.models import KeySequence, Receipt
-from inbox.order import BEHIND, HANDLE, STALE, Decision, Line, LineKey, describe, follow
+from inbox.order import (
+    BEHIND,
+    HANDLE,
+    STALE,
+    Decision,
+    Line,
+    LineKey,
+    describe,
+    follow,
+    place_stored,
+    stored_place,
+)
 from inbox.states import State
+from inbox.verdicts import RetryPolicy
 from outbox.envelope import Envelope
 from tests.inbox.support import (
     Handling,
@@ -422,6 +434,40 @@ def test_a_sequence_may_start_anywhere(
 
 
 @pytest.mark.sqlite
+@pytest.mark.parametrize("start", [-2, -1, 0, 1])
+def test_a_number_that_failed_is_followed_by_the_next_wherever_a_sequence_starts(
+    start: int, sequenced: Callable[..., Breakable]
+) -> None:
+    """Zero and what is below it are numbers like any other: those of an event store, say."""
+    broken = sequenced(start, sequence_start=start)
+    receive(*numbered(start, start + 1))
+    broken.broken.clear()
+    make_due()
+    turn()
+    assert effects() == [start, start + 1]
+
+    receive(*numbered(start + 2))
+
+    assert effects() == [start, start + 1, start + 2]
+    assert set(Receipt.objects.values_list("state", "reason")) == {("processed", None)}
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("start", [-1, 0, 1])
+def test_what_waits_behind_a_number_goes_on_when_that_is_discarded(
+    start: int, sequenced: Callable[..., Breakable]
+) -> None:
+    """Wherever the sequence starts."""
+    sequenced(start, sequence_start=start, retry=RetryPolicy(attempts=1))
+    receive(*numbered(start, start + 1))
+
+    actions.discard([Receipt.objects.get(state="dead").pk], using="default")
+
+    assert turn().handled == 1
+    assert effects() == [start + 1]
+
+
+@pytest.mark.sqlite
 def test_a_failure_holds_up_its_sequence(sequenced: Callable[..., Breakable]) -> None:
     """Later numbers wait behind it and for nothing else, and follow it in order."""
     broken = sequenced(2)
@@ -561,3 +607,14 @@ def test_a_batch_of_waiting_messages_costs_one_update(handling: Handling) -> Non
     batch = numbered(*range(1, 100))
 
     assert len(statements(lambda: receive(*batch))) == CLAIM + LOCK + ENDS + KEEP
+
+
+def test_a_place_of_a_line_is_never_stored_as_zero() -> None:
+    """Zero is for handlers without an order. The order of the places stays."""
+    places = [-(2**63) + 1, -2, -1, 0, 1, 2, 2**63 - 1]
+    stored = [stored_place(each) for each in places]
+
+    assert 0 not in stored
+    assert stored == sorted(stored)
+    assert [place_stored(each) for each in stored] == places
+    assert stored_place(-(2**63)) == -(2**63)

@@ -3,11 +3,13 @@
 import socket
 import struct
 from collections.abc import Iterator
+from ssl import SSLWantReadError, SSLWantWriteError
+from types import SimpleNamespace
 
 import pytest
 from amqp.exceptions import UnexpectedFrame
 
-from outbox.amqp_transport import TCP
+from outbox.amqp_transport import TCP, TLS, Transport
 
 Sides = tuple[TCP, socket.socket]
 
@@ -77,3 +79,28 @@ def test_a_connection_that_is_closed_within_a_frame_is_lost(sides: Sides) -> Non
         transport.read_frame()
     assert not isinstance(caught.value, TimeoutError)
     assert not transport.connected
+
+
+@pytest.mark.parametrize(
+    "error", [BlockingIOError, SSLWantReadError, SSLWantWriteError, TimeoutError]
+)
+def test_a_read_that_would_have_to_wait_is_a_timeout(error: type[OSError]) -> None:
+    """Whatever the socket calls it, encrypted or not; the connection is not lost."""
+
+    def recv(size: int) -> bytes:
+        raise error
+
+    transport = TLS("nowhere:5671")
+    transport.sock, transport.connected = SimpleNamespace(recv=recv), True
+    with pytest.raises(TimeoutError):
+        transport.read_frame()
+    assert transport.connected
+    transport.sock = None
+
+
+@pytest.mark.parametrize(("ssl", "kind"), [(False, TCP), ({"cert_reqs": 0}, TLS), (True, TLS)])
+def test_a_connection_is_encrypted_if_that_was_asked_for(ssl: object, kind: type[object]) -> None:
+    """By the same way of reading."""
+    connection = Transport.Connection("nowhere:5671", ssl=ssl)
+
+    assert type(connection.Transport("nowhere:5671", 1.0, ssl=connection.ssl)) is kind
