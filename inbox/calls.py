@@ -46,6 +46,10 @@ class TransactionEnded(Exception):
         self.hooks = hooks
 
 
+class LostInHandler(OperationalError):
+    """The database was lost while a handler ran: an outage, or what this handler does to it."""
+
+
 class Calls:
     """The handler calls of one transaction, in which the ledger claims what is to be handled."""
 
@@ -170,8 +174,8 @@ def describe(exc: BaseException) -> str:
     return f"{type(exc).__name__}: {exc}"
 
 
-def _lost(name: str, exc: BaseException) -> OperationalError:
-    return OperationalError(f"the transaction was lost while handler {name} ran: {describe(exc)}")
+def _lost(name: str, exc: BaseException) -> LostInHandler:
+    return LostInHandler(f"the transaction was lost while handler {name} ran: {describe(exc)}")
 
 
 def _run_hooks(hooks: list[Any]) -> None:

@@ -39,8 +39,9 @@ class InboxSettings:
     RETRY_ATTEMPTS, RETRY_BASE, RETRY_CAP: the retry policy of handlers that have none: how often
         a handler is called for a message before it is dead, and the pauses between the calls,
         each random and up to RETRY_BASE * 2**n, at most RETRY_CAP.
-    RETRY_CRASHES: how many processes may end while a handler runs for one and the same message
-        before that is dead. Such a message is handled alone from the first time on.
+    RETRY_CRASHES: how many processes may end, or lose the database, while a handler runs for one
+        and the same message before that is dead; at least 2. Such a message is handled alone from
+        the first time on.
     GAP_TIMEOUT: how long a message waits for earlier ones of its sequence.
     RETENTION: how long receipts are kept, and duplicates recognised: a timedelta, or a number of
         days; None for ever.
@@ -83,9 +84,9 @@ class InboxSettings:
             self.retry_policy  # noqa: B018 - checks itself
         except ConfigurationError as exc:
             raise ConfigurationError(f"INBOX: {exc}") from None
-        if not 1 <= self.RETRY_CRASHES <= 1000:
+        if not 2 <= self.RETRY_CRASHES <= 1000:
             raise ConfigurationError(
-                f"INBOX['RETRY_CRASHES'] must be 1 to 1000, not {self.RETRY_CRASHES}"
+                f"INBOX['RETRY_CRASHES'] must be 2 to 1000, not {self.RETRY_CRASHES}"
             )
         if not 0 <= self.GAP_TIMEOUT <= MAX_DELAY.total_seconds():
             raise ConfigurationError("INBOX['GAP_TIMEOUT'] must be 0 seconds to a year")

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from typing import Any
 
@@ -18,6 +18,7 @@ from amqp.exceptions import AMQPError
 from django.db import Error, connections
 
 from inbox import retention
+from inbox.calls import LostInHandler
 from inbox.conf import InboxSettings
 from inbox.delivery import Result
 from inbox.ledger import Ledger
@@ -220,7 +221,13 @@ class Consumer:
             [incoming.delivery for incoming in batch], using=self._using, group=self.group
         )
         with subscription.idle():
-            results = receiver.receive()
+            try:
+                results = receiver.receive()
+            except LostInHandler:
+                for incoming in batch:
+                    # With care from now on: it may be one of them that the database died of.
+                    incoming.delivery = replace(incoming.delivery, redelivered=True)
+                raise
         # Only now: had the transaction failed, the batch would still be waiting there.
         for _ in batch:
             subscription.arrived.popleft()

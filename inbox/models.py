@@ -96,6 +96,12 @@ class Receipt(models.Model):
                 condition=Q(next_attempt_at__isnull=False),
                 name="inbox_due",
             ),
+            # Beside lines of many messages, those without an order would be hard to find.
+            models.Index(
+                fields=["handler", "next_attempt_at"],
+                condition=Q(next_attempt_at__isnull=False, place=0),
+                name="inbox_due_free",
+            ),
             models.Index(
                 fields=["handler", "source", "key", "place", "id"],
                 condition=Q(state__in=OPEN),

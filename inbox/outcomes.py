@@ -146,7 +146,7 @@ def crashed(found: Handler, message: str, processes: int, *, state: State, earli
         after(state, Event.REJECTED),
         earlier + processes,
         reason=Receipt.Reason.CRASHED.value,
-        error=f"{processes} processes ended while its handler ran for it.",
+        error=f"{processes} processes ended, or lost the database, while its handler ran for it.",
     )
 
 

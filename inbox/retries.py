@@ -14,7 +14,7 @@ from typing import Any
 
 from inbox import outcomes
 from inbox.begun import Begun, begin
-from inbox.calls import Calls
+from inbox.calls import Calls, LostInHandler
 from inbox.conf import inbox_settings
 from inbox.ledger import Ledger, Settled, Stored
 from inbox.order import HANDLE, STALE, Line, LineKey, follow
@@ -68,7 +68,12 @@ class Retries:
         if not begun.calls and not begun.lines:
             return Turn()
         work = _Work(self._ledger, Calls(self._ledger), begun, seconds)
-        turn = work.calls.run(work, work.keep)
+        try:
+            turn = work.calls.run(work, work.keep)
+        except LostInHandler:
+            # Perhaps by what it did; then it must not take the others along again.
+            self._noted = set()
+            raise
         self._noted = set()
         if turn.settled:
             hit("inbox.retried")
@@ -218,8 +223,9 @@ class _Work:
             if died >= most:
                 return outcomes.crashed(found, message, died, state=row.state, earlier=row.attempts)
             logger.warning(
-                "Handler %s had begun with %s when its process ended, or lost the database; it is "
-                "called again, for this message alone (%d of %d such ends).",
+                "Handler %s may have begun with %s when its process ended, or lost the database: "
+                "that was in the same turn. It is called again, for this message alone (%d of %d "
+                "such ends).",
                 found.name,
                 message,
                 died,

@@ -43,4 +43,12 @@ class Migration(migrations.Migration):
                 verbose_name="reason",
             ),
         ),
+        migrations.AddIndex(
+            model_name="receipt",
+            index=models.Index(
+                condition=models.Q(("next_attempt_at__isnull", False), ("place", 0)),
+                fields=["handler", "next_attempt_at"],
+                name="inbox_due_free",
+            ),
+        ),
     ]

@@ -1018,3 +1018,27 @@ def test_a_consumer_goes_on_if_it_cannot_prune(
         queue.publish(happened(1))
         until(lambda: effects() != [])
         shutdown.request()
+
+
+@postgresql
+def test_a_message_whose_handler_loses_the_database_holds_up_no_other(
+    queue: Queue, handling: Handling
+) -> None:
+    """In the batch in which it comes, too: the next time each of that is handled with care."""
+
+    def function(event: Any, message: Envelope) -> None:
+        if event.number == 1:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        record(event, message)
+
+    handling(function)
+    queue.declare()
+    queue.publish(*[happened(number) for number in range(3)])
+
+    with queue.consuming():
+        until(lambda: "dead" in states())
+
+    assert effects() == [0, 2]
+    assert states() == ["processed", "dead", "processed"]
+    assert queue.ready() == 0
