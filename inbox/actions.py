@@ -15,7 +15,7 @@ from inbox.delivery import Delivery
 from inbox.ledger import Ledger, storable
 from inbox.models import DeadLetter, Original, Receipt
 from inbox.order import LineKey, place_stored
-from inbox.outcomes import MAX_ERROR
+from inbox.outcomes import MAX_ERROR, read
 from inbox.receiver import Batch
 from inbox.registry import handlers
 from inbox.states import Event, State, letters_before, states_before
@@ -55,12 +55,14 @@ def discard(numbers: Collection[int], *, using: str) -> Done:
 def edit(number: int, message: Delivery, *, by: str, using: str) -> None:
     """Put another message in the place of a receipt's, keep the original, and retry it.
 
-    Raises NotPossible if it would be another message, or the receipt is in work or past that.
+    Raises NotPossible if it would be another message, if its data does not fit its event type, or
+    if the receipt is in work or past that.
     """
 
     def change(rows: list[Receipt], using: str) -> None:
         for row in rows:
             _check_same(row, message)
+            _check_fits(row, message)
             _keep_original(row, using, by, receipt=row)
             row.headers, row.body = message.headers_as_json(), message.body
             row.content_type = message.content_type
@@ -143,6 +145,16 @@ def _check_same(row: Receipt, message: Delivery) -> None:
             raise NotPossible(
                 f"The {what} of a message stays as it is ({old!r}): it is what the receipt is of."
             )
+
+
+def _check_fits(row: Receipt, message: Delivery) -> None:
+    found = handlers.get(row.handler)
+    if found is None:  # of a process with other handlers, which will see
+        return
+    try:
+        read(found, message.decode())
+    except UndecodableMessage as exc:
+        raise NotPossible(f"The handler could not read it: {exc}.") from exc
 
 
 # --- Dead letters --------------------------------------------------------------------------------

@@ -114,12 +114,14 @@ def _queues() -> Iterator[Finding]:
             ssl=conf.SSL,
         )
     except (AMQPError, OSError, ConfigurationError) as exc:
+        refused = amqp.refusal(exc)
         yield Finding(
             level=Level.ERROR,
             id="inbox.broker",
-            title="The broker cannot be reached",
-            text=f"{amqp.address(url)}: {type(exc).__name__}: {exc}",
-            hint="Consumers go on by themselves when it is back.",
+            title=f"The broker {'does not let us in' if refused else 'cannot be reached'}",
+            text=f"{amqp.address(url)}: {refused or f'{type(exc).__name__}: {exc}'}",
+            hint="Consumers that run go on by themselves "
+            + ("when it does; others end at their start." if refused else "when it is back."),
         )
         return
     try:

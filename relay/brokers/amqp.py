@@ -105,6 +105,9 @@ class AMQPBroker(Broker):
     def open(self) -> None:
         try:
             self._ensure_channel()
+        except WrongExchange as exc:
+            self.close()
+            raise ConfigurationError(f"{exc}.") from exc
         except (AMQPError, OSError) as exc:
             self.close()
             if refused := amqp.refusal(exc):
@@ -241,7 +244,7 @@ class AMQPBroker(Broker):
             on_unblocked=self._on_unblocked,
         )
         channel: Any = connection.channel()  # py-amqp's, beneath kombu's types
-        Exchange(options.EXCHANGE, type="topic", durable=True)(channel).declare()
+        _declare_exchange(channel, options.EXCHANGE)
         channel.confirm_select()
         channel.events["basic_ack"].add(self._on_ack)
         channel.events["basic_nack"].add(self._on_nack)
@@ -316,7 +319,21 @@ class ConfirmTimeout(OSError):
     """The broker did not confirm in time, or told its publishers to stop."""
 
 
+class WrongExchange(OSError):
+    """The exchange is there, and is none of the kind that is needed."""
+
+
+def _declare_exchange(channel: Any, name: str) -> None:
+    try:
+        Exchange(name, type="topic", durable=True)(channel).declare()
+    except PreconditionFailed as exc:
+        raise WrongExchange(
+            f"The exchange {name!r} exists and is not a durable topic exchange: {exc}. Name "
+            "another one in the relay's OPTIONS and in INBOX['EXCHANGE'], or delete it"
+        ) from exc
+
+
 def _describe(exc: Exception) -> str:
-    if isinstance(exc, ConfirmTimeout):
+    if isinstance(exc, ConfirmTimeout | WrongExchange):
         return str(exc)
     return amqp.refusal(exc) or f"{type(exc).__name__}: {exc}"

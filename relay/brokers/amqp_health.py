@@ -25,12 +25,15 @@ def examine(
             ssl=ssl,
         )
     except (AMQPError, OSError) as exc:
+        refused = amqp.refusal(exc)
+        what = "does not let us in" if refused else "cannot be reached"
+        when = "when it does" if refused else "when the broker is back"
         yield Finding(
             level=Level.ERROR,
             id="relay.broker",
-            title=f"Relay {relay!r}: the broker cannot be reached",
-            text=f"{address}: {type(exc).__name__}: {exc}",
-            hint="Nothing is lost: the relay publishes everything when the broker is back.",
+            title=f"Relay {relay!r}: the broker {what}",
+            text=f"{address}: {refused or f'{type(exc).__name__}: {exc}'}",
+            hint=f"Nothing is lost: the relay publishes everything {when}.",
         )
         return
     try:

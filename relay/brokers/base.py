@@ -75,7 +75,8 @@ class Broker(ABC):
     def open(self) -> None:  # noqa: B027 - most brokers have nothing to do
         """Connect, if the broker is there; publish() would as well.
 
-        Raises AccessDenied if it is and does not let us in.
+        Raises AccessDenied if it is and does not let us in, ConfigurationError if what it has is
+        none of what is needed.
         """
 
     @abstractmethod

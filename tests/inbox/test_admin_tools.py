@@ -298,6 +298,7 @@ def test_a_letter_is_edited_into_something_usable(staff: Client, handling: Handl
         ({"headers": "[]"}, "This is no JSON object."),
         ({"headers": "{"}, "This is no JSON object."),
         ({"headers": "{}"}, "This is no message"),
+        ({"body": "{oops"}, "The handler could not read it"),
         ({"seen": "x"}, "It has been changed meanwhile."),
     ],
 )

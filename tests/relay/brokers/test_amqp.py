@@ -242,6 +242,24 @@ def test_wrong_credentials_are_an_outage_that_hides_them(broker_url: str) -> Non
     assert "s3cret" not in repr(outcomes) + broker.address
 
 
+def test_an_exchange_of_another_type_is_told_at_the_start(queue: Queue) -> None:
+    """What it is and what to do; a relay that runs takes it for an outage, and says the same."""
+    name = f"direct-{uuid.uuid4()}"
+    with Connection(queue.url) as connection:
+        connection.channel().exchange_declare(name, "direct", durable=True, auto_delete=False)
+    broker = AMQPBroker.from_settings(queue.url, {"EXCHANGE": name}, using="default")
+    try:
+        with pytest.raises(ConfigurationError, match=r"not a durable topic exchange.*delete it"):
+            broker.open()
+        [outcome] = broker.publish(page(1))
+        assert outcome.status is Status.UNKNOWN
+        assert "not a durable topic exchange" in outcome.reason
+    finally:
+        broker.close()
+        with Connection(queue.url) as connection:
+            connection.channel().exchange_delete(name)
+
+
 def test_a_broker_that_accepts_and_never_answers(queue: Queue) -> None:
     """A listener that takes the connection and says nothing runs into the timeout."""
     with socket.create_server(("127.0.0.1", 0)) as server:
