@@ -35,7 +35,7 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--page-size",
-            type=_positive,
+            type=_size,
             metavar="N",
             help="messages between two checkpoints, at most 100000",
         )
@@ -112,8 +112,7 @@ def figures(relay: Relay) -> dict[str, Any]:
     return shown
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 100_000:
-        raise argparse.ArgumentTypeError("must be from 1 to 100000")
-    return number
+def _size(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:9]) <= 100_000:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to 100000, not {text!r}")
+    return int(text)
