@@ -313,7 +313,7 @@ def test_what_is_behind_the_end_of_a_line_is_not_noted(
     Receipt.objects.filter(state="dead", key="a").update(state="retrying")
     Receipt.objects.update(next_attempt_at=timezone.now() - timedelta(seconds=5))
 
-    assert turn(limit=3).handled == 2
+    assert turn(limit=6).handled == 2
     assert noted == [2]
     assert Receipt.objects.filter(next_attempt_at=None, state="waiting").count() == 2
 
