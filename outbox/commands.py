@@ -10,6 +10,9 @@ from django.db import OperationalError, ProgrammingError, connections
 from outbox.exceptions import AccessDenied
 from outbox.outages import is_outage, refusal
 
+INSUFFICIENT_PRIVILEGE = "42501"
+"""The SQLSTATE of a statement that the user may not run."""
+
 
 def check_access(using: str) -> None:
     """Connect to a database, if it is there; raise AccessDenied if it does not let us in."""
@@ -38,10 +41,13 @@ def database_errors_explained() -> Iterator[None]:
         yield
     except (ProgrammingError, OperationalError) as exc:
         if isinstance(exc, ProgrammingError) or not is_outage(exc):
-            raise CommandError(
-                f"The database refuses: {str(exc).strip()}\n"
-                "Has it been migrated? Run: manage.py migrate"
-            ) from exc
+            denied = getattr(exc.__cause__, "sqlstate", None) == INSUFFICIENT_PRIVILEGE
+            hint = (
+                "Grant it to the user in DATABASES"
+                if denied
+                else "Has it been migrated? Run: manage.py migrate"
+            )
+            raise CommandError(f"The database refuses: {str(exc).strip()}\n{hint}") from exc
         if refused := refusal(exc):
             raise CommandError(f"The database does not let us in: {refused}.") from exc
         raise CommandError(f"The database is away: {str(exc).strip()}") from exc

@@ -75,6 +75,11 @@ def record(event: Any, message: Envelope, name: str = "record") -> None:
     )
 
 
+def fail(event: Any, message: Envelope) -> None:
+    """Fail, and leave nothing behind."""
+    raise ValueError("no luck")
+
+
 class Mended:
     """A handler that fails `times` times for each message, and then records it."""
 

@@ -21,6 +21,7 @@ from outbox.envelope import Envelope
 from tests.inbox.support import (
     Handling,
     effects,
+    fail,
     happened,
     in_thread,
     make_due,
@@ -37,10 +38,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def redelivered(message: Envelope) -> Delivery:
     return replace(Delivery.of(message), redelivered=True)
-
-
-def fail(event: Any, message: Envelope) -> None:
-    raise ValueError("no luck")
 
 
 def die(*messages: Envelope, times: int = 1, ago: float = 5) -> None:

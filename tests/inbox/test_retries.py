@@ -21,6 +21,7 @@ from tests.inbox.support import (
     Handling,
     Mended,
     effects,
+    fail,
     happened,
     in_thread,
     make_due,
@@ -37,10 +38,6 @@ from tests.support import Counted
 from tests.testapp.events import Happened
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def fail(event: Any, message: Envelope) -> None:
-    raise ValueError("no luck")
 
 
 def raising(exc: BaseException) -> Callable[..., None]:

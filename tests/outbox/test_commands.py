@@ -2,7 +2,10 @@
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
+from outbox.commands import database_errors_explained
+from tests.inbox.support import postgresql
 from tests.processes import run
 
 COMMANDS = [
@@ -35,3 +38,17 @@ def test_without_migrations_they_say_what_to_do(command: tuple[str, ...]) -> Non
     assert code != 0
     assert "manage.py migrate" in output or "away" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.django_db
+@postgresql
+def test_a_missing_privilege_is_told_from_a_missing_migration() -> None:
+    """The hint is to grant it, not to migrate."""
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE outsider")
+        cursor.execute("SET LOCAL ROLE outsider")
+        with (
+            pytest.raises(CommandError, match=r"permission denied.*\nGrant it"),
+            database_errors_explained(),
+        ):
+            cursor.execute("SELECT 1 FROM django_outbox_message")
