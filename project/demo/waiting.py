@@ -11,7 +11,8 @@ def ticks(seconds: float) -> Iterator[float]:
     deadline = time.monotonic() + seconds
     while (now := time.monotonic()) < deadline:
         yield now
-        time.sleep(_POLL)
+        # A look that is costly is not to take the machine from those who are waited for.
+        time.sleep(max(_POLL, 4 * (time.monotonic() - now)))
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -15,6 +15,8 @@ from tests.faults.round import KEPT
 from tests.faults.world import FaultError, PromiseBroken, World
 
 DRAINED_WITHIN = 60.0
+_LATE_SECONDS = 180.0
+"""How much longer than allowed to wait, to tell what is late from what is lost."""
 FLAT_PER_MINUTE = 1.0
 """Growth of a process, in MiB a minute, up to which its memory is called flat."""
 _SAMPLE_SECONDS = 1.0
@@ -106,10 +108,13 @@ def soak(world: World, minutes: float, *, seed: int) -> Soaked:
     world.pause()
     over = time.monotonic()
     try:
-        world.await_(lambda: world.pending() == 0, "everything is done", DRAINED_WITHIN)
+        everything = DRAINED_WITHIN + _LATE_SECONDS
+        world.await_(lambda: world.pending() == 0, "everything is done", everything)
     except (FaultError, PromiseBroken) as exc:
         problems.append(str(exc))
     drained = time.monotonic() - over
+    if drained > DRAINED_WITHIN:
+        problems.append(f"not drained within {DRAINED_WITHIN:g} s")
     watch.stop()
     report = check(world.history())
     if not report.clean:

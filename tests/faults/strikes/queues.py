@@ -1,6 +1,7 @@
 """Queues are deleted, full, read slowly, or not bound."""
 
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +22,8 @@ _SLOW = 0.005
 """Seconds by which a packet of the consumers' database is delayed, so that the queue stays full."""
 _ACCEPTED = 30
 _NEIGHBOURS_SECONDS = 15
+"""Time in which every key that is not refused must have gone on."""
+_BACKLOG_SECONDS = 120
 
 
 def delete_queue(world: World) -> None:
@@ -212,20 +215,35 @@ def _parked(world: World, mark: int, keys: Sequence[str]) -> int:
 
 
 def _check_neighbours(world: World, what: str) -> None:
-    """Raise PromiseBroken if keys wait that have nothing to do with what is refused."""
+    """Raise PromiseBroken if keys wait that have nothing to do with what is refused.
+
+    A backlog is no hold: the oldest event that a key waits for changes as it is worked off.
+    """
     mark = world.committed()
     world.await_(lambda: world.committed() > mark + 50, "more events come")
     mark = world.committed()
-    waiting = (
-        "SELECT count(*) FROM faults_change c WHERE key = ANY(%s) AND id <= %s "
-        "AND NOT EXISTS (SELECT FROM faults_effect e WHERE e.tag = c.tag)"
+    seen: dict[str, tuple[int, float]] = {}
+
+    def all_go_on() -> bool:
+        now = time.monotonic()
+        oldest = _oldest_waiting(world, KEYS, mark)
+        for key, number in oldest.items():
+            if key not in seen or seen[key][0] != number:
+                seen[key] = (number, now)
+        held = [key for key in oldest if now - seen[key][1] > _NEIGHBOURS_SECONDS]
+        if held:
+            raise PromiseBroken(f"{what} holds up {len(held)} other keys")
+        return not oldest
+
+    world.await_(all_go_on, "what other keys waited for is handled", _BACKLOG_SECONDS)
+
+
+def _oldest_waiting(world: World, keys: Sequence[str], mark: int) -> dict[str, int]:
+    """Return by key the oldest change up to a mark that is still without its effect."""
+    rows = world.query(
+        "SELECT key, min(id) FROM faults_change c WHERE key = ANY(%s) AND id <= %s "
+        "AND NOT EXISTS (SELECT FROM faults_effect e WHERE e.tag = c.tag) GROUP BY key",
+        list(keys),
+        mark,
     )
-    try:
-        world.await_(
-            lambda: world.number(waiting, list(KEYS), mark) == 0,
-            "other keys go on",
-            _NEIGHBOURS_SECONDS,
-        )
-    except FaultError:
-        held = world.number(waiting, list(KEYS), mark)
-        raise PromiseBroken(f"{what} holds up {held} events of other keys") from None
+    return dict(rows)
