@@ -10,8 +10,8 @@ what the handlers did until then is there, so that counts, and they are not call
 """
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from django.db import DatabaseError, OperationalError, connections, transaction
@@ -19,7 +19,16 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from inbox.ledger import Claim, Ledger
 from inbox.registry import Handler
-from inbox.transactions import apart, kept_open, lost, transaction_lives
+from inbox.savepoints import Savepoints
+from inbox.transactions import (
+    Condition,
+    EndsTransaction,
+    apart,
+    condition,
+    kept_open,
+    lost,
+    transaction_lives,
+)
 from inbox.verdicts import Reject, Retry
 from outbox.context import Context, use_context
 from outbox.envelope import Envelope
@@ -58,7 +67,12 @@ class Calls:
         self._using = ledger.using
         self._check_each = False
         self._set_aside: dict[Claim, TransactionEnded] = {}
+        self._start()
+
+    def _start(self) -> None:
+        self._savepoints = Savepoints(self._using)
         self._made = 0
+        self._last: tuple[Claim, list[Any]] | None = None
         self._ended: TransactionEnded | None = None
 
     @property
@@ -78,8 +92,7 @@ class Calls:
         while True:  # each time with another call set aside or over, so it ends
             # What the caller did in a transaction of his own could not be done again.
             repeatable = not connections[self._using].in_atomic_block
-            self._made = 0
-            self._ended = None
+            self._start()
             try:
                 with transaction.atomic(using=self._using):
                     result = work()
@@ -101,28 +114,27 @@ class Calls:
         """Run a handler in a savepoint; return what it raised, then nothing of it remains.
 
         If it ends the transaction, `over` is true then: what is returned holds if that was a
-        commit.
+        commit. Raises TransactionEnded if the handler before it did; this one is not called.
         """
         claim = (envelope.id, found.name, envelope.source)
         if claim in self._set_aside:
             return self._set_aside[claim]
         connection = connections[self._using]
+        with self._blaming_the_last():
+            self._savepoints.begin()
         before = list(connection.run_on_commit)
         try:
-            with transaction.atomic(using=self._using), use_context(Context.caused_by(envelope)):
+            with use_context(Context.caused_by(envelope)):
                 with kept_open(connection):
                     found.function(event, envelope)
-                if transaction.get_rollback(using=self._using):
-                    raise RolledBack(
-                        "the transaction is marked for rollback, by set_rollback(True) or by a "
-                        "database error that was caught without an atomic() around its cause"
-                    )
+                _check(connection)
                 if self._check_each:
                     connection.check_constraints()
         except KeyboardInterrupt:
             raise  # a person's wish, not the handler's
         except BaseException as exc:
-            if transaction_lives(connection):
+            connection.run_on_commit = before
+            if self._savepoints.roll_back() and transaction_lives(connection):
                 return exc
             if lost(connection, exc):
                 raise _lost(found.name, exc) from exc
@@ -131,7 +143,32 @@ class Calls:
             return None
         _make_robust(connection, len(before))
         self._made += 1
+        self._last = (claim, before)
         return None
+
+    def finish(self) -> None:
+        """Make sure that the transaction is still the one in which the last call was made.
+
+        Raises TransactionEnded if that handler has ended it, and begun another one.
+        """
+        if not self.over:
+            with self._blaming_the_last():
+                self._savepoints.release()
+
+    @contextmanager
+    def _blaming_the_last(self) -> Iterator[None]:
+        """Take a savepoint that is gone for the work of the handler that was called last."""
+        try:
+            yield
+        except DatabaseError as exc:
+            if self._last is None:
+                raise
+            claim, before = self._last
+            if lost(connections[self._using], exc):
+                raise _lost(claim[1], exc) from exc
+            raise TransactionEnded(
+                claim, f"ended the transaction: {describe(exc)}", before
+            ) from exc
 
     def _keep(
         self, ended: TransactionEnded, keep: Callable[[], None], where: AbstractContextManager[None]
@@ -172,6 +209,18 @@ def describe(exc: BaseException) -> str:
     if isinstance(exc, Retry | Reject | TransactionEnded):
         return str(exc)
     return f"{type(exc).__name__}: {exc}"
+
+
+def _check(connection: BaseDatabaseWrapper) -> None:
+    """Raise what says why a handler that returned has not handled."""
+    state = condition(connection)
+    if state is Condition.OVER:
+        raise EndsTransaction("the transaction that it shares with others is over")
+    if state is Condition.FAILED or connection.needs_rollback:
+        raise RolledBack(
+            "the transaction is marked for rollback, by set_rollback(True) or by a "
+            "database error that was caught without an atomic() around its cause"
+        )
 
 
 def _lost(name: str, exc: BaseException) -> LostInHandler:

@@ -90,6 +90,7 @@ class Batch:
                 self._handle(found, item, claims)
                 if self._calls.over:
                     return
+        self._calls.finish()
         self._write()
         if self._keep_letters:
             deadletters.bury(self.unusable, self._using)

@@ -104,6 +104,7 @@ class _Work:
         self._woken: dict[LineKey, float] = {}
         self._deadline = time.monotonic() + self._seconds
         self._take()
+        self.calls.finish()
         if not self.calls.over:
             self._write()
             self._ledger.unbegin(sorted(self._open - {each.id for each in self._settled}))

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
 from typing import Any
 
 from django.db import connections
@@ -69,6 +70,28 @@ def apart(using: str) -> Iterator[None]:
     finally:
         connections[using] = outer
         inner.close()
+
+
+class Condition(Enum):
+    """What a driver knows of its transaction, without asking the server."""
+
+    OPEN = auto()
+    FAILED = auto()
+    """Nothing but a rollback is possible."""
+    OVER = auto()
+
+
+def condition(connection: BaseDatabaseWrapper) -> Condition:
+    """Tell in which condition a transaction is; one that a handler has begun itself looks open."""
+    driver = connection.connection
+    if driver is None:
+        return Condition.OVER
+    if connection.vendor == "postgresql":
+        return _CONDITIONS.get(driver.info.transaction_status.name, Condition.OVER)
+    return Condition.OPEN if driver.in_transaction else Condition.OVER
+
+
+_CONDITIONS = {"INTRANS": Condition.OPEN, "INERROR": Condition.FAILED}
 
 
 def transaction_lives(connection: BaseDatabaseWrapper) -> bool:

@@ -163,7 +163,7 @@ class Replay:
         for row, outcome in zip(page, outcomes, strict=True):
             if outcome.status is not Status.CONFIRMED:
                 self.next_position = row.position
-                raise ReplayHalted(_why(outcome, row), self.next_position)
+                raise ReplayHalted(_why(self.broker, outcome, row), self.next_position)
             self.published += 1
         self.next_position = positions[-1] + 1
         return True
@@ -196,9 +196,13 @@ def _of_type(pattern: str) -> Q:
     return Q(type=pattern)
 
 
-def _why(outcome: Outcome, message: Message) -> str:
-    away = outcome.status is Status.UNKNOWN
-    what = "The broker is away" if away else f"Message {message.message_id} is refused"
+def _why(broker: Broker, outcome: Outcome, message: Message) -> str:
+    if outcome.status is not Status.UNKNOWN:
+        what = f"Message {message.message_id} is refused"
+    elif broker.denied:
+        what = f"The broker does not let us in ({broker.address})"
+    else:
+        what = "The broker is away"
     return f"{what}: {outcome.reason}"
 
 

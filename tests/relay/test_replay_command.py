@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import signal
 import uuid
 from typing import Any
@@ -212,6 +213,19 @@ def test_a_broker_that_is_away_is_told_with_the_place(database_url: str) -> None
     assert code == 1
     assert "The broker is away" in output
     assert f"--from-position {Message.objects.get().pk}" in output or "--from-position 1" in output
+    assert "s3cret" not in output
+
+
+def test_a_broker_that_refuses_the_login_is_not_called_away(
+    database_url: str, broker_url: str
+) -> None:
+    commit(1)
+    published()
+    url = re.sub("//.*@", "//nobody:s3cret@", broker_url)
+    code, output = run("relay_replay", "--all", DATABASE_URL=database_url, BROKER_URL=url)
+
+    assert code == 1
+    assert "The broker does not let us in" in output
     assert "s3cret" not in output
 
 
