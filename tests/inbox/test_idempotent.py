@@ -5,6 +5,8 @@ import uuid
 from typing import Any
 
 import pytest
+from celery import Task
+from celery.app.trace import build_tracer
 from celery.exceptions import MaxRetriesExceededError
 from django.db import connection, transaction
 
@@ -246,3 +248,32 @@ def test_what_celery_would_not_run_is_refused() -> None:
 
     with pytest.raises(ConfigurationError, match="async"):
         idempotent(later)
+
+
+class Sending(Task):  # type: ignore[type-arg]
+    """A base whose retries are sent in a transaction, if there is one, as through the outbox."""
+
+    abstract = True
+    in_transaction: list[bool] = []
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        self.in_transaction.append(connection.in_atomic_block)
+
+
+@pytest.mark.parametrize("options", [{}, {"throw": False}])
+def test_a_retry_is_sent_after_the_rollback(options: dict[str, Any]) -> None:
+    """In the transaction it would be rolled back as well, where sending is a part of it."""
+    Sending.in_transaction.clear()
+
+    @app.task(base=Sending, bind=True, name=f"tests.sending{len(options)}")
+    @idempotent
+    def again(self: Any) -> None:
+        tasks.effect("again", 1)
+        self.retry(**options)
+
+    request = {"id": "t1", "delivery_info": {}, "is_eager": False}
+    outcome = build_tracer(again.name, again, app=app)("t1", (), {}, request)
+
+    assert Sending.in_transaction == [False]
+    assert outcome.info.state == "RETRY"
+    assert (Effect.objects.count(), Receipt.objects.count()) == (0, 0)
