@@ -1,6 +1,8 @@
 """System checks of the consumer."""
 
+import sys
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -47,6 +49,33 @@ def check_retention(**_: Any) -> list[CheckMessage]:
             "(OUTBOX['RETENTION']): one that is replayed later than that is handled twice.",
             hint="Keep receipts at least as long as any outbox that is heard here keeps messages.",
             id="inbox.W001",
+        )
+    ]
+
+
+@register
+def check_visibility(**_: Any) -> list[CheckMessage]:
+    """W002: receipts of tasks are forgotten before their broker delivers them again."""
+    if "inbox.celery" not in sys.modules:
+        return []
+    from celery import current_app  # noqa: PLC0415 - only where it is in use
+
+    try:
+        window = inbox_settings().retention
+    except ConfigurationError:
+        return []  # told by others
+    options = current_app.conf.broker_transport_options
+    hidden = options.get("visibility_timeout") if isinstance(options, Mapping) else None
+    if window is None or not isinstance(hidden, int | float):
+        return []
+    if window > timedelta(seconds=min(hidden, timedelta.max.total_seconds() // 2)):
+        return []
+    return [
+        Warning(
+            f"INBOX['RETENTION'] is {window}, but Celery's broker may deliver a task again after "
+            f"{hidden} seconds (visibility_timeout): an idempotent task could run twice.",
+            hint="Keep receipts longer than that, and than the farthest eta and all retries.",
+            id="inbox.W002",
         )
     ]
 

@@ -138,6 +138,10 @@ class Ledger:
         [(committed,)] = self.run(sql.committed(), [self._transaction])
         return bool(committed)
 
+    def keep_result(self, number: int, result: str) -> None:
+        """Write what a task has returned."""
+        self.run(sql.keep_result(), [result, number], reads=False)
+
     def _note(self, found: Sequence[Row]) -> None:
         self._transaction = found[0][-1] if found else None
 

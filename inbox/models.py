@@ -15,6 +15,7 @@ class Receipt(models.Model):
 
     Idempotent Receiver (Hohpe and Woolf, "Enterprise Integration Patterns", 2003). As long as it
     is not processed it keeps the message: `headers` (JSON), `body`, `content_type`, `topic`.
+    Those of tasks keep what was returned, "" if that cannot be kept.
     """
 
     class Reason(models.TextChoices):
@@ -69,6 +70,9 @@ class Receipt(models.Model):
     )
     headers = models.TextField(_("headers"), null=True)  # noqa: DJ001
     body = models.BinaryField(_("body"), null=True)
+    result = models.TextField(  # noqa: DJ001
+        _("result"), null=True, help_text=_("JSON: what a task has returned, if not None")
+    )
 
     class Meta:
         verbose_name = _("receipt")

@@ -164,6 +164,11 @@ def keep(count: int, vendor: str) -> str:
     )
 
 
+def keep_result() -> str:
+    """Keep what a task has returned, for a second run of it."""
+    return "UPDATE django_inbox_receipt SET result = %s WHERE id = %s"
+
+
 def settle(count: int, vendor: str) -> str:
     """Write what became of receipts that were due; of what is over the message is not kept."""
     over = f"settled.state {_in((State.PROCESSED, State.SKIPPED))}"

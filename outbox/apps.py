@@ -1,3 +1,5 @@
+import sys
+
 from django.apps import AppConfig
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
@@ -13,4 +15,6 @@ class OutboxConfig(AppConfig):
         from outbox import checks, examination, health  # noqa: F401, PLC0415
 
         health.register_examiner("outbox", examination.examine)
+        if "celery" in sys.modules:  # else nothing here runs tasks, and its import takes time
+            from outbox import celery_context  # noqa: F401, PLC0415
         autodiscover_modules("events")

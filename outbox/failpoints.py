@@ -28,6 +28,8 @@ FAILPOINTS = frozenset(
         "inbox.acked",
         "inbox.retrying",
         "inbox.retried",
+        "inbox.task_handled",
+        "inbox.task_committed",
     }
 )
 

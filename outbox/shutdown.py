@@ -6,8 +6,12 @@ import select
 import signal
 import socket
 import sys
+import threading
 from types import FrameType
 from typing import Any, Self
+
+LOOK_EVERY = 1.0
+"""Seconds from one look at the parent to the next."""
 
 
 class Shutdown:
@@ -80,3 +84,19 @@ class Shutdown:
             sys.stderr.flush()
             os._exit(128 + number)
         self.request()
+
+
+def end_with(parent: int, shutdown: Shutdown) -> None:
+    """Ask for an orderly end when the parent is no longer the process of that id.
+
+    A supervisor that is killed cannot stop what it has started.
+    """
+
+    def watch() -> None:
+        pause = threading.Event()
+        while os.getppid() == parent:
+            if pause.wait(LOOK_EVERY) or shutdown.requested:
+                return
+        shutdown.request()
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

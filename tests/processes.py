@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +21,15 @@ ROOT = Path(__file__).resolve().parent.parent
 class Process:
     """`manage.py` with arguments, in a process of its own; use as a context manager."""
 
+    program: tuple[str, ...] = ("manage.py",)
+
     def __init__(self, *arguments: str, failpoint: str = "", **environment: str) -> None:
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in __exit__
         env = os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"} | environment
         if failpoint:
             env[failpoints.VARIABLE] = failpoint
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "error::ResourceWarning", "manage.py", *arguments],
+            [sys.executable, "-W", "error::ResourceWarning", *self.program, *arguments],
             cwd=ROOT,
             env=env,
             stdout=self._output,
@@ -39,6 +42,10 @@ class Process:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {seconds} s:\n{self.output}") from None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -71,6 +78,20 @@ class Process:
             self._process.kill()
         self._process.wait()
         self._output.close()
+
+
+class Worker(Process):
+    """A Celery worker with two processes that runs the tasks of the tests."""
+
+    program = ("-m", "celery", "-A", "tests.inbox.celery_app", "worker", "--loglevel", "INFO")
+    program += ("--concurrency", "2", "--without-gossip", "--without-mingle", "--hostname")
+
+    def __init__(self, *arguments: str, **options: str) -> None:
+        super().__init__(f"tests-{uuid.uuid4().hex[:8]}@localhost", *arguments, **options)
+
+    @property
+    def ready(self) -> bool:
+        return " ready." in self.output
 
 
 @contextmanager

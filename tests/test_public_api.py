@@ -142,6 +142,24 @@ print("imported:", *(n for n in {OPTIONAL!r} if sys.modules.get(n)))
     assert printed.splitlines()[-1].strip() == "imported:"
 
 
+@pytest.mark.parametrize("first", ["pass", "from inbox.celery import idempotent"])
+def test_celery_is_imported_only_with_celery(first: str):
+    """A process that does not use Celery does not import it; in one that does the context goes."""
+    printed = python(
+        f"""
+import sys
+{first}
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["outbox", "relay", "inbox"])
+import django
+django.setup()
+print("celery" in sys.modules, "outbox.celery_context" in sys.modules)
+""",
+        DJANGO_SETTINGS_MODULE="",
+    )
+    assert printed.split() == [str(first != "pass")] * 2
+
+
 @pytest.mark.sqlite
 @pytest.mark.django_db
 def test_migrations_and_models_agree():

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from celery import current_app
 from django.core.checks import CheckMessage, run_checks
 from django.test import override_settings
 
@@ -118,3 +119,17 @@ def test_what_is_on_one_database_or_needs_not_be_passes(relays: Any, models: lis
     """Both on one, or a broker between them, or a receiver that is not the inbox."""
     with override_settings(RELAYS=relays, DATABASE_ROUTERS=[Router(*models)]):
         assert ids() == []
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(3600, ["inbox.W002"]), (3599, []), (None, [])])
+def test_receipts_of_tasks_outlast_the_visibility_timeout(
+    seconds: int | None, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W002: a copy of a task that comes after its receipt has gone would run."""
+    import inbox.celery  # noqa: F401, PLC0415 - as a project with such tasks does
+
+    options = {"visibility_timeout": seconds} if seconds else {}
+    monkeypatch.setitem(current_app.conf, "broker_transport_options", options)
+    kept = {"RETENTION": timedelta(hours=1)}
+    with override_settings(INBOX=kept, OUTBOX={"RETENTION": timedelta(hours=1)}):
+        assert ids() == expected

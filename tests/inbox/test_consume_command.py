@@ -47,7 +47,7 @@ def environment(queue: Queue, database_url: str, handling: Handling) -> dict[str
 def only(monkeypatch: pytest.MonkeyPatch) -> HandlerRegistry:
     """A registry without the handlers of the installed apps."""
     empty = HandlerRegistry()
-    monkeypatch.setattr("inbox.management.commands.consume.handlers", empty)
+    monkeypatch.setattr("inbox.startup.handlers", empty)
     monkeypatch.setattr("inbox.subscription.handlers", empty)
     return empty
 

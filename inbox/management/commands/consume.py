@@ -6,13 +6,13 @@ from typing import IO, Any, cast
 from django.core.management.base import BaseCommand, CommandError
 from django.db import ProgrammingError, router
 
-from inbox.conf import broker_url, inbox_settings
+from inbox.conf import inbox_settings
 from inbox.consumer import Consumer
 from inbox.models import Receipt
-from inbox.registry import handlers
+from inbox.startup import choose_group, chosen_broker
 from outbox.commands import database_alias
 from outbox.exceptions import OutboxError
-from outbox.shutdown import Shutdown
+from outbox.shutdown import Shutdown, end_with
 from outbox.terminal import Reporter, rate
 
 
@@ -38,6 +38,12 @@ class Command(BaseCommand):
             action="store_true",
             help="exit when the queue is empty and nothing is due; 1 if anything failed",
         )
+        parser.add_argument(
+            "--parent",
+            type=int,
+            metavar="PID",
+            help="stop, as by SIGTERM, when the parent is no longer this process",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -57,17 +63,13 @@ class Command(BaseCommand):
             )
 
     def _consume(self, shutdown: Shutdown, options: dict[str, Any]) -> bool:
-        group = _group(options["group"])
-        url = broker_url()
-        if not url:
-            raise CommandError(
-                "There is no broker to consume from. The local broker hands messages straight to "
-                "the handlers: just run 'manage.py relay'. For RabbitMQ set INBOX['URL'] or a "
-                "relay's URL, such as 'amqp://user:password@host:5672//'."
-            )
+        group = choose_group(options["group"])
+        url = chosen_broker()
         using = options["database"] or router.db_for_write(Receipt)
         consumer = Consumer(group, url=url, conf=inbox_settings(), using=using, shutdown=shutdown)
         shutdown.install()
+        if options["parent"] is not None:
+            end_with(options["parent"], shutdown)
         with Reporter(cast(IO[str], self.stdout._out), ("inbox",), lambda: figures(consumer)):
             consumer.open()
             return consumer.run(until_empty=options["until_empty"])
@@ -90,17 +92,3 @@ def figures(consumer: Consumer) -> dict[str, Any]:
     if progress.away:
         shown["away"] = progress.away
     return shown
-
-
-def _group(given: str | None) -> str:
-    known = handlers.groups()
-    if not known:
-        raise CommandError(
-            "No handlers are registered. Write one with @inbox.handler(...) in "
-            "<app>/handlers.py, and add the app to INSTALLED_APPS."
-        )
-    if given is None and len(known) > 1:
-        raise CommandError(f"Which group? Choose with --group: {', '.join(sorted(known))}.")
-    if given is not None and given not in known:
-        raise CommandError(f"No handlers in group {given!r}. Groups: {', '.join(sorted(known))}.")
-    return given or next(iter(known))
