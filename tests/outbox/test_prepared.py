@@ -6,12 +6,14 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from django.db import ProgrammingError, connection
+from django.db import ProgrammingError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test.utils import CaptureQueriesContext
 
+import outbox
 from outbox.outages import is_outage
 from outbox.prepared import bound_cursor, counting_cursor, prepared_cursor
+from tests.outbox.helpers import Placed, logged
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -157,3 +159,18 @@ def test_no_snapshot_is_left_behind():
         own.rollback()
 
     assert seen == ("idle in transaction", None)
+
+
+def test_a_single_event_is_inserted_by_a_prepared_statement(monkeypatch: pytest.MonkeyPatch):
+    """Where the application has its connection prepare, and every column arrives as given."""
+    connection.ensure_connection()
+    monkeypatch.setattr(connection.connection, "prepare_threshold", 1)
+    with transaction.atomic():
+        envelopes = [
+            outbox.emit(Placed(1, "a"), attributes={"tenant": "x\\y", "n": number}, subject=subject)
+            for number, subject in enumerate(["s", None, "ä", None])
+        ]
+        stored = kept(connection)
+
+    assert stored >= 1
+    assert logged() == envelopes
