@@ -4,7 +4,6 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -21,8 +20,9 @@ from outbox.context import current_context
 from outbox.due import Due, due
 from outbox.envelope import JSON, Envelope
 from outbox.exceptions import InvalidEvent, PayloadTooLarge, TransactionRequired
-from outbox.ids import uuid7
+from outbox.ids import uuid7_text
 from outbox.lanes import hash_of, lane_of
+from outbox.prepared import counting_cursor
 from outbox.registry import EventType, registry
 from outbox.scheduling import schedule
 from outbox.wakeup import wake_on_commit
@@ -37,8 +37,7 @@ MAX_ATTRIBUTES = 16_384
 _INT32 = range(-(2**31), 2**31)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """An event that is not emitted yet, with its options; see emit() for what they mean."""
 
     event: object
@@ -47,7 +46,7 @@ class Draft:
     subject: object = None
     version: int | None = None
     content_type: str = JSON
-    attributes: Mapping[str, str | int | bool] = field(default_factory=dict)
+    attributes: Mapping[str, str | int | bool] = msgspec.field(default_factory=dict)
     correlation_id: str | None = None
     causation_id: str | None = None
     deliver_at: datetime | None = None
@@ -139,7 +138,8 @@ def _write(drafts: Sequence[Draft], using: str | None) -> list[Envelope]:
     if not drafts:
         return []
     conf = outbox_settings()
-    envelopes = [wrap(draft, conf) for draft in drafts]
+    now = datetime.now(UTC)
+    envelopes = [wrap(draft, conf, now) for draft in drafts]
     dues = [due(draft.deliver_at, draft.delay) for draft in drafts]
     if any(when is not None for when in dues):
         envelopes = _write_some_later(connection, envelopes, dues, conf)
@@ -175,12 +175,12 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
     return not connection.get_autocommit()
 
 
-def wrap(draft: Draft, conf: OutboxSettings) -> Envelope:
+def wrap(draft: Draft, conf: OutboxSettings, now: datetime | None = None) -> Envelope:
     """Return the envelope of a draft; raise InvalidEvent if it could not be published."""
     event_type, payload = _resolve(draft)
     data = _encode(draft, event_type, payload, conf)
     context = current_context()
-    message_id = str(uuid7())
+    message_id = uuid7_text()
     return Envelope(
         id=message_id,
         source=conf.source,
@@ -191,7 +191,7 @@ def wrap(draft: Draft, conf: OutboxSettings) -> Envelope:
         topic=event_type.topic or event_type.name,
         subject=_text("subject", _chosen(draft.subject, event_type.subject, payload)),
         key=_text("key", _chosen(draft.key, event_type.key, payload)),
-        time=datetime.now(UTC),
+        time=now or datetime.now(UTC),
         correlation_id=_text("correlation_id", draft.correlation_id or context.correlation_id)
         or message_id,
         causation_id=_text("causation_id", draft.causation_id or context.causation_id),
@@ -262,13 +262,7 @@ def _chosen(given: object, declared: str | Callable[[Any], object] | None, paylo
 def _text(name: str, value: object, limit: int = MAX_ATTRIBUTE) -> str | None:
     if value is None:
         return None
-    if isinstance(value, Enum):
-        value = value.value
-    if isinstance(value, bool) or not isinstance(value, str | int | uuid.UUID):
-        raise InvalidEvent(
-            f"{name} must be a string, a whole number or a UUID, not a {type(value).__qualname__}"
-        )
-    text = str(value)
+    text = value if type(value) is str else _as_text(name, value)
     if not text:
         raise InvalidEvent(f"{name} is empty; leave it out for a message that has none")
     if problem := flaw(text, limit):
@@ -276,7 +270,19 @@ def _text(name: str, value: object, limit: int = MAX_ATTRIBUTE) -> str | None:
     return text
 
 
+def _as_text(name: str, value: object) -> str:
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, bool) or not isinstance(value, str | int | uuid.UUID):
+        raise InvalidEvent(
+            f"{name} must be a string, a whole number or a UUID, not a {type(value).__qualname__}"
+        )
+    return str(value)
+
+
 def _extensions(attributes: Any) -> dict[str, str | int | bool]:
+    if attributes == {}:
+        return {}
     if not isinstance(attributes, Mapping):
         raise InvalidEvent(f"attributes must be a mapping, not {type(attributes).__name__}")
     size = sum(len(str(name)) + len(str(value)) for name, value in attributes.items())
@@ -343,7 +349,8 @@ def _insert(connection: BaseDatabaseWrapper, rows: list[tuple[object, ...]]) -> 
     if connection.vendor != "postgresql":
         rows = [_adapted(connection, *row) for row in rows]
     size = max(1, (connection.features.max_query_params or 10**9) // len(sql.COLUMNS))
-    with connection.cursor() as cursor:
+    # The text of a single row is always the same; of several it depends on their number.
+    with counting_cursor(connection) if len(rows) == 1 else connection.cursor() as cursor:
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
             values: list[Any] = [value for row in part for value in row]

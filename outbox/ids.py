@@ -21,6 +21,16 @@ _counter = 0
 
 def uuid7() -> UUID:
     """Return a new UUIDv7, larger than every one that this process returned before."""
+    return UUID(int=_next())
+
+
+def uuid7_text() -> str:
+    """Return a new UUIDv7 like uuid7(), as text. An object on the way would cost more."""
+    digits = f"{_next():032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _next() -> int:
     global _last_ms, _counter
     now_ms = time.time_ns() // 1_000_000
     random_bits = int.from_bytes(os.urandom(10), "big")
@@ -41,7 +51,7 @@ def uuid7() -> UUID:
     value |= 0b10 << 62
     value |= (counter & 0x3FFF_FFFF) << 32
     value |= random_bits & 0xFFFF_FFFF
-    return UUID(int=value)
+    return value
 
 
 def _reseed() -> None:

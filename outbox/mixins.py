@@ -3,11 +3,11 @@
 import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from django.db import models, router, transaction
+from msgspec.structs import replace
 
 from outbox.emitting import Draft, emit_many, in_transaction
 from outbox.envelope import Envelope

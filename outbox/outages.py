@@ -15,6 +15,7 @@ OUTAGES = (
     "25006",  # read-only: a failover left us with a server that is none to write to
     "25P03",  # idle_in_transaction_session_timeout
     "25P04",  # transaction_timeout
+    "26000",  # the session was reset, and has none of its prepared statements any more
     "53",  # out of connections, memory or disk
     "57P0",  # shutting down, starting up, database dropped, idle_session_timeout
 )

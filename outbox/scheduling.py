@@ -18,6 +18,7 @@ from outbox.conf import outbox_settings
 from outbox.due import Due
 from outbox.exceptions import InvalidMessageId
 from outbox.failpoints import hit
+from outbox.prepared import prepared_cursor
 from outbox.wakeup import wake_on_commit
 
 DELIVERED_AT_ONCE = 1000
@@ -67,7 +68,7 @@ def next_due(using: str) -> tuple[bool, float | None]:
     """Tell whether a message is due, and in how many seconds the next one is, if there is any."""
     connection = connections[using]
     query = sql.PG_NEXT_DUE if connection.vendor == "postgresql" else sql.SQLITE_NEXT_DUE
-    with connection.cursor() as cursor:
+    with prepared_cursor(connection) as cursor:
         cursor.execute(query, ())
         due, ahead = cursor.fetchone()
     return bool(due), None if ahead is None else max(0.0, float(ahead))

@@ -8,7 +8,6 @@ Own extensions: `partitionkey` (key), `dataversion` (version), `correlationid`, 
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 
 from outbox.envelope import JSON, Envelope
 from outbox.exceptions import UndecodableMessage
@@ -34,7 +33,7 @@ _URI_REFERENCE = re.compile(
 _INT64 = range(-(2**63), 2**63)
 
 # Envelope field -> CloudEvents attribute, for optional strings.
-_OPTIONAL = {
+OPTIONAL = {
     "subject": "subject",
     "key": "partitionkey",
     "correlation_id": "correlationid",
@@ -44,7 +43,7 @@ _OPTIONAL = {
 }
 RESERVED = frozenset(
     {"specversion", "id", "source", "type", "time", "data", "datacontenttype", "dataversion"}
-    | set(_OPTIONAL.values())
+    | set(OPTIONAL.values())
 )
 
 
@@ -59,7 +58,7 @@ def to_headers(envelope: Envelope) -> dict[str, str]:
     }
     if envelope.time is not None:
         headers["ce-time"] = format_time(envelope.time)
-    for field, attribute in _OPTIONAL.items():
+    for field, attribute in OPTIONAL.items():
         value = getattr(envelope, field)
         if value is not None:
             headers[PREFIX + attribute] = value
@@ -85,7 +84,7 @@ def from_message(
     if isinstance(content_type, str) and content_type.lower() == _UNKNOWN_CONTENT:
         content_type = None
     # None of them may be empty; an empty one says as little as a missing one.
-    optional = {field: attributes.pop(name, "") or None for field, name in _OPTIONAL.items()}
+    optional = {field: attributes.pop(name, "") or None for field, name in OPTIONAL.items()}
     return Envelope(
         **required,
         **optional,  # type: ignore[arg-type]
@@ -124,10 +123,11 @@ def is_uri_reference(text: str) -> bool:
     return _URI_REFERENCE.fullmatch(text) is not None
 
 
-@lru_cache(maxsize=1024)
 def format_time(time: datetime) -> str:
     """Return a UTC timestamp in RFC 3339."""
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if time.tzinfo is not UTC:
+        time = time.astimezone(UTC)
+    return time.isoformat()[: -len("+00:00")] + "Z"
 
 
 def _attributes(headers: Mapping[str, object]) -> dict[str, str]:

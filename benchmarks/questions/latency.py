@@ -77,8 +77,9 @@ class Service:
                     FROM django_relay_checkpoint AS c
                     WHERE c.relay = 'default' AND c.lane = m.lane
                       AND m.position BETWEEN c.first_position AND c.position
-                      -- Not one that has gone past it before it committed.
-                      AND c.created >= to_timestamp(e.at)
+                      -- Not one that has gone past it before it committed. By snapshot: a relay
+                      -- can be through before the emitter has looked at its clock.
+                      AND pg_visible_in_snapshot(m.transaction_id, c.ceiling)
                     ORDER BY c.id LIMIT 1)
                 FROM emitted AS e JOIN django_outbox_message AS m ON m.message_id = e.id
                 """

@@ -7,6 +7,7 @@ one. Packed like this, and written many at once, a message costs a sixth of that
 
 import struct
 from functools import lru_cache
+from operator import attrgetter
 
 from outbox import wire
 from outbox.envelope import Envelope
@@ -23,6 +24,7 @@ _frame_start = struct.Struct(">BHI").pack
 _publish_start = struct.Struct(">HHH").pack
 _header_start = struct.Struct(">HHQH").pack
 _long = struct.Struct(">I").pack
+_byte = struct.Struct(">B").pack
 
 
 class Frames:
@@ -38,31 +40,68 @@ class Frames:
     def pack(self, envelope: Envelope) -> bytes:
         """Return the frames of a message, whose topic is the routing key."""
         data = envelope.data
-        entries: list[bytes] = []
-        for name, value in wire.to_headers(envelope).items():
-            encoded = value.encode()
-            entries += (_string(name), _long(len(encoded)), encoded)
-        table = b"".join(entries)
-        properties = (
-            _header_start(_BASIC, 0, len(data), _FLAGS),
-            _known_short(envelope.content_type),
-            _long(len(table)),
-            table,
-            _PERSISTENT,
-            _short(envelope.id),
+        message_id = envelope.id.encode()
+        table = _table(envelope, message_id)
+        properties = b"".join(
+            (
+                _header_start(_BASIC, 0, len(data), _FLAGS),
+                _known_short(envelope.content_type),
+                _long(len(table)),
+                table,
+                _PERSISTENT,
+                _byte(len(message_id)),
+                message_id,
+            )
         )
-        parts = [self._publish(envelope.topic), *self._frame(_HEADER, b"".join(properties))]
+        channel = self._channel
+        parts = [
+            self._publish(envelope.topic),
+            _frame_start(_HEADER, channel, len(properties)),
+            properties,
+        ]
         for start in range(0, len(data), self._body_max):
-            parts += self._frame(_BODY, data[start : start + self._body_max])
+            body = data[start : start + self._body_max]
+            parts += (_END, _frame_start(_BODY, channel, len(body)), body)
+        parts.append(_END)
         return b"".join(parts)
 
     def _publish_to(self, topic: str) -> bytes:
         start = _publish_start(_BASIC, _PUBLISH, 0)
         method = b"".join((start, self._exchange, _short(topic), self._mandatory))
-        return b"".join(self._frame(_METHOD, method))
+        return b"".join((_frame_start(_METHOD, self._channel, len(method)), method, _END))
 
-    def _frame(self, kind: int, payload: bytes) -> tuple[bytes, bytes, bytes]:
-        return _frame_start(kind, self._channel, len(payload)), payload, _END
+
+def _table(envelope: Envelope, message_id: bytes) -> bytes:
+    """Return the entries of the headers' table, in the order of wire.to_headers()."""
+    parts = [
+        _ID,
+        _long(len(message_id)),
+        message_id,
+        _of_a_type(envelope.source, envelope.type, envelope.version),
+    ]
+    if envelope.time is not None:
+        time = wire.format_time(envelope.time).encode()
+        parts += (_TIME, _long(len(time)), time)
+    for start, read in _OPTIONAL:
+        if (text := read(envelope)) is not None:
+            value = text.encode()
+            parts += (start, _long(len(value)), value)
+    for name, extension in envelope.attributes.items():
+        value = wire.canonical(extension).encode()
+        parts += (_string(wire.PREFIX + name), _long(len(value)), value)
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=1024)
+def _of_a_type(source: str, event_type: str, version: int) -> bytes:
+    """Return the entries that all messages of a type and source share."""
+    given = {"source": source, "type": event_type, "dataversion": str(version)}
+    return b"".join(_entry(wire.PREFIX + name, value) for name, value in given.items())
+
+
+def _entry(name: str, value: str) -> bytes:
+    encoded = value.encode()
+    return _string(name) + _long(len(encoded)) + encoded
 
 
 def _short(text: str) -> bytes:
@@ -77,3 +116,11 @@ _known_short = lru_cache(maxsize=256)(_short)
 def _string(name: str) -> bytes:
     """Return the start of an entry of the headers' table: its name, and that it is a string."""
     return _short(name) + b"S"
+
+
+_ID = _entry(wire.PREFIX + "specversion", wire.SPEC_VERSION) + _string(wire.PREFIX + "id")
+_TIME = _string(wire.PREFIX + "time")
+_OPTIONAL = tuple(
+    (_string(wire.PREFIX + attribute), attrgetter(field))
+    for field, attribute in wire.OPTIONAL.items()
+)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 from django.db import IntegrityError, connections
+from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
 from outbox.envelope import Envelope
@@ -133,20 +134,25 @@ class Log(ABC):
             "first_position": page.positions[0] if count else page.last_position,
             "count": count,
             "published_by": by,
-            "duration": self._duration(duration),
-            "created": self._timestamp(timezone.now()),
+            "duration": duration,
+            "created": timezone.now(),
         }
         try:
-            with connections[self.using].cursor() as cursor:
-                cursor.execute(sql.CHECKPOINT, [values[name] for name in sql.CHECKPOINT_COLUMNS])
+            with self._cursor() as cursor:
+                cursor.execute(
+                    sql.CHECKPOINT,
+                    [self._stored(values[name]) for name in sql.CHECKPOINT_COLUMNS],
+                )
         except IntegrityError as exc:
             raise StaleCursor(
                 f"Relay {self.relay!r}, lane {page.lane}: another process has extended the chain "
                 f"after checkpoint {page.previous}. Its work stands, this page is void."
             ) from exc
 
-    def _duration(self, value: timedelta) -> Any:
-        return value
+    def _cursor(self) -> CursorWrapper:
+        """Return a cursor for statements of which there are few, by their texts."""
+        return connections[self.using].cursor()
 
-    def _timestamp(self, value: Any) -> Any:
+    def _stored(self, value: Any) -> Any:
+        """Return a value of a checkpoint as the database takes it."""
         return value

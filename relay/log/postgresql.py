@@ -22,11 +22,15 @@ would be wrong for this, only farther off.)
 
 import json
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Any, ClassVar
 
 from django.db import OperationalError, connections
+from django.db.backends.utils import CursorWrapper
+from psycopg.types.numeric import Int8
 
 from outbox.envelope import Envelope
+from outbox.prepared import bound_cursor, prepared_cursor
 from relay import sql
 from relay.exceptions import MovedDatabase
 from relay.locks import REBASE_KEY, lock_key
@@ -158,14 +162,26 @@ class PostgreSQLLog(Log):
             window |= {"floor": now, "window_count": self.large_window + 1, "due": True}
         return window
 
+    def _cursor(self) -> CursorWrapper:
+        return prepared_cursor(connections[self.using])
+
+    def _stored(self, value: Any) -> Any:
+        # psycopg sends numbers in as few bytes as they need; each size makes another statement.
+        return Int8(value) if type(value) is int else value
+
     def _query(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-        with connections[self.using].cursor() as cursor:
-            cursor.execute(statement, parameters)
-            rows: list[tuple[Any, ...]] = cursor.fetchall()
+        cursor = bound_cursor if statement in sql.PG_PAGES else prepared_cursor
+        with cursor(connections[self.using]) as found:
+            found.execute(statement, parameters)
+            rows: list[tuple[Any, ...]] = found.fetchall()
             return rows
+
+
+_TIME = 1 + Envelope.__struct_fields__.index("time")
 
 
 def _envelope(row: tuple[Any, ...]) -> Envelope:
     """Return the envelope of a row: position, Envelope's fields in order, whether there is more."""
+    time = row[_TIME].replace(tzinfo=UTC)
     attributes = {} if row[-2] == "{}" else json.loads(row[-2])
-    return Envelope(*(*row[1:-2], attributes))
+    return Envelope(*(*row[1:_TIME], time, *row[_TIME + 1 : -2], attributes))

@@ -68,11 +68,12 @@ class SQLiteLog(Log):
             rows: list[tuple[Any, ...]] = cursor.fetchall()
             return rows
 
-    def _duration(self, value: timedelta) -> Any:
-        return value // timedelta(microseconds=1)
-
-    def _timestamp(self, value: datetime) -> Any:
-        return connections[self.using].ops.adapt_datetimefield_value(value)
+    def _stored(self, value: Any) -> Any:
+        if isinstance(value, timedelta):
+            return value // timedelta(microseconds=1)
+        if isinstance(value, datetime):
+            return connections[self.using].ops.adapt_datetimefield_value(value)
+        return value
 
 
 def _envelope(row: tuple[Any, ...]) -> Envelope:

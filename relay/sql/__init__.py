@@ -214,7 +214,11 @@ CROSS JOIN LATERAL (
     ) AS c
 """
 
-_PG_FIELDS = f"m.position, m.message_id::text, {_ENVELOPE}"
+# In UTC without saying so, and as text: Python is slow at time zones, UUIDs and JSON, of which the
+# relay needs none.
+_PG_FIELDS = "m.position, m.message_id::text, " + _ENVELOPE.replace(
+    " time,", " m.time AT TIME ZONE 'UTC' AS time,"
+).replace("attributes", "attributes::text")
 
 # The rows of a window above a position. Both snapshots are filters on purpose: position order
 # is walked on its own index.
@@ -275,6 +279,9 @@ PG_FETCH = _PAGE.format(
     rows=f"SELECT {_PG_FIELDS} FROM {MESSAGE} AS m WHERE m.position = ANY(%(positions)s)",
     planner="",
 )
+
+# How these are best read depends on where they start and on how many they are.
+PG_PAGES = frozenset({PG_PAGE, PG_PAGE_WITH_STRAGGLERS, PG_FETCH})
 
 # --- Parked messages: by one index lookup for each key, however much waits behind it ------------
 

@@ -12,7 +12,7 @@ from uuid import RFC_4122, UUID
 import pytest
 
 from outbox import ids
-from outbox.ids import uuid7
+from outbox.ids import uuid7, uuid7_text
 
 
 @pytest.fixture
@@ -143,3 +143,11 @@ def test_fork(clock: Callable[[int], None]):
     assert not theirs & ours
     # Not neighbours either: the child counts from a seed of its own.
     assert abs((min(theirs).int >> 32) - (min(ours).int >> 32)) > 1000
+
+
+def test_text():
+    """The text is that of the next id, whatever its bits."""
+    before, *texts, after = [str(uuid7()), *(uuid7_text() for _ in range(1000)), str(uuid7())]
+
+    assert texts == [str(UUID(each)) for each in texts]
+    assert before < texts[0] <= max(texts) == texts[-1] < after

@@ -122,9 +122,9 @@ class TestRoundTrip:
 
     def test_every_field_is_on_the_wire(self):
         """No field of the envelope is forgotten, on either side."""
-        own = {name for name in Envelope.__struct_fields__ if name in wire._OPTIONAL}
+        own = {name for name in Envelope.__struct_fields__ if name in wire.OPTIONAL}
         rest = set(Envelope.__struct_fields__) - own
-        assert own == set(wire._OPTIONAL)
+        assert own == set(wire.OPTIONAL)
         assert rest == {
             *("id", "source", "type", "time", "version", "attributes"),
             *("data", "content_type", "topic"),
@@ -176,7 +176,7 @@ class TestReading:
         """Typed headers, as AMQP allows them, are read in canonical form."""
         assert read(tenant=value).attributes == {"tenant": text}
 
-    @pytest.mark.parametrize("name", sorted(wire._OPTIONAL.values()))
+    @pytest.mark.parametrize("name", sorted(wire.OPTIONAL.values()))
     def test_empty_optional_attributes(self, name: str):
         """An empty attribute that must not be empty counts as missing."""
         assert read(**{name: ""}) == read()
