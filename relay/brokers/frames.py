@@ -6,9 +6,14 @@ one. Packed like this, and written many at once, a message costs a sixth of that
 """
 
 import struct
+from collections.abc import Iterable
 from functools import lru_cache
 
+from amqp.basic_message import Message
+from amqp.serialization import dumps
+
 from outbox import wire
+from outbox.celery.wire import TaskMessage
 from outbox.envelope import Envelope
 
 _METHOD, _HEADER, _BODY, _END = 1, 2, 3, b"\xce"
@@ -26,7 +31,10 @@ _long = struct.Struct(">I").pack
 
 
 class Frames:
-    """Packs messages for one channel and exchange; `frame_max` as agreed with the broker."""
+    """Packs messages for one channel and exchange; `frame_max` as agreed with the broker.
+
+    Events, that is: a task names an exchange of its own.
+    """
 
     def __init__(self, channel: int, frame_max: int, *, exchange: str, mandatory: bool) -> None:
         self._channel = channel
@@ -51,7 +59,26 @@ class Frames:
             _PERSISTENT,
             _short(envelope.id),
         )
-        parts = [self._publish(envelope.topic), *self._frame(_HEADER, b"".join(properties))]
+        return self._framed(self._publish(envelope.topic), properties, data)
+
+    def pack_task(self, task: TaskMessage) -> bytes:
+        """Return the frames of a Celery task, with its own exchange, routing key and properties."""
+        content = task.content
+        values = task.properties | {"application_headers": task.headers}
+        mandatory = self._mandatory if task.mandatory is None else bytes([task.mandatory])
+        flags, formats, given = 0, "", []
+        for place, (name, kind) in enumerate(Message.PROPERTIES):
+            if (value := values.get(name)) is not None:
+                flags |= 1 << (15 - place)
+                formats += kind
+                given.append(value)
+        properties = (_header_start(_BASIC, 0, len(content), flags), dumps(formats, tuple(given)))
+        start = _publish_start(_BASIC, _PUBLISH, 0)
+        method = b"".join((start, _short(task.exchange), _short(task.routing_key), mandatory))
+        return self._framed(b"".join(self._frame(_METHOD, method)), properties, content)
+
+    def _framed(self, method: bytes, properties: Iterable[bytes], data: bytes) -> bytes:
+        parts = [method, *self._frame(_HEADER, b"".join(properties))]
         for start in range(0, len(data), self._body_max):
             parts += self._frame(_BODY, data[start : start + self._body_max])
         return b"".join(parts)
