@@ -146,6 +146,32 @@ def decode(data: bytes) -> TaskMessage:
     return task
 
 
+def readable(task: TaskMessage) -> dict[str, Any]:
+    """Return a task for people: name, id and arguments, then the rest.
+
+    Arguments that are not plain JSON are left out, with the texts that Celery makes of them: they
+    could hold secrets that nobody can tell apart.
+    """
+    headers = {k: v for k, v in task.headers.items() if k not in {"argsrepr", "kwargsrepr"}}
+    shown: dict[str, Any] = {"task": headers.pop("task", None), "id": headers.pop("id", None)}
+    try:
+        body = msgspec.json.decode(task.content)
+    except msgspec.MsgspecError:
+        body = None
+    if isinstance(body, list) and len(body) == 3:
+        shown |= {"args": body[0], "kwargs": body[1], "embed": body[2]}
+    elif isinstance(body, dict):
+        shown |= body
+    else:
+        shown["body"] = f"{len(task.content):,} bytes, {task.properties.get('content_type')}"
+    return shown | {
+        "exchange": task.exchange,
+        "routing_key": task.routing_key,
+        "properties": task.properties,
+        "headers": headers,
+    }
+
+
 def carried(value: Any, where: str) -> Any:
     """Return a value as JSON gives it back; raise InvalidEvent if that is not the same for AMQP."""
     if value is None or isinstance(value, bool):

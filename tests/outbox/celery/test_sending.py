@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from celery import Celery, chain, chord, group, signals
+from django.contrib import admin
 from django.db import connection, transaction
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
@@ -15,6 +16,7 @@ from kombu import Exchange
 from kombu.exceptions import OperationalError
 
 import outbox
+from outbox.admin_support.envelopes import EnvelopeAdmin
 from outbox.celery import OutboxTask, wire
 from outbox.models import Message
 from tests.outbox.celery.support import NOWHERE, arguments, new_app, written
@@ -34,7 +36,7 @@ def plus(*numbers: int) -> int:
 def app() -> Any:
     app = new_app()
 
-    app.task(plus, name="unit.add", shared=False)
+    app.task(plus, name="unit.add", shared=False, typing=False)
     return app
 
 
@@ -324,6 +326,18 @@ def test_events_cannot_pretend_to_be_tasks(registered: Any) -> None:
     registered("tests.pretended")
     with transaction.atomic(), pytest.raises(outbox.InvalidEvent, match="Celery"):
         outbox.emit("tests.pretended", b"{}", content_type=wire.CONTENT_TYPE)
+
+
+def test_a_person_sees_name_id_and_arguments(add: Any) -> None:
+    """And no secret, wherever Celery has put it."""
+    with transaction.atomic():
+        result = add.apply_async((1,), {"password": "hush"}, headers={"token": "hush"})
+
+    shown = str(EnvelopeAdmin(Message, admin.site).shown_data(Message.objects.get()))
+    assert "unit.add" in shown
+    assert result.id in shown
+    assert "&quot;args&quot;: [" in shown
+    assert "hush" not in shown
 
 
 def test_protocol_one_works(app: Any, add: Any) -> None:
