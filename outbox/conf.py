@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -30,6 +30,8 @@ class OutboxSettings:
     RETENTION: how long published messages and old checkpoints are kept, a timedelta or a number of
         days; None for ever.
     REDACT: parts of JSON keys, in any case, whose values the admin does not show.
+    CELERY_OUTSIDE: what tasks of OutboxTask and OutboxCelery do outside a transaction: "direct" to
+        Celery's broker, "error", or "own", into the outbox in a transaction of their own.
     """
 
     SOURCE: str = ""
@@ -38,6 +40,7 @@ class OutboxSettings:
     NOTIFY: bool = True
     RETENTION: timedelta | float | None = timedelta(days=7)
     REDACT: Sequence[str] = ("password", "token", "secret", "authorization", "card", "iban")
+    CELERY_OUTSIDE: Literal["direct", "error", "own"] = "direct"
 
     def __post_init__(self) -> None:
         if not 1 <= self.LANES <= 1024:
@@ -61,6 +64,11 @@ class OutboxSettings:
             isinstance(word, str) and word for word in self.REDACT
         ):
             raise ConfigurationError("OUTBOX['REDACT'] must be a tuple or list of words")
+        if self.CELERY_OUTSIDE not in ("direct", "error", "own"):
+            raise ConfigurationError(
+                "OUTBOX['CELERY_OUTSIDE'] must be 'direct', 'error' or 'own', not "
+                f"{self.CELERY_OUTSIDE!r}"
+            )
 
     @property
     def source(self) -> str:

@@ -15,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError, atomic
 
 from outbox import codec, sql
+from outbox.celery.wire import CONTENT_TYPE as TASK_CONTENT
 from outbox.conf import OutboxSettings, outbox_settings
 from outbox.context import current_context
 from outbox.due import Due, due
@@ -143,10 +144,10 @@ def _write(drafts: Sequence[Draft], using: str | None) -> list[Envelope]:
     dues = [due(draft.deliver_at, draft.delay) for draft in drafts]
     if any(when is not None for when in dues):
         envelopes = _write_some_later(connection, envelopes, dues, conf)
+        # For what is scheduled as well: the relay may have to sleep less than it meant to.
+        wake_on_commit(connection.alias)
     else:
-        _append(connection, [_row(envelope, conf) for envelope in envelopes])
-    # For what is scheduled as well: the relay may have to sleep less than it meant to.
-    wake_on_commit(connection.alias)
+        append(connection, envelopes, conf)
     return envelopes
 
 
@@ -179,7 +180,6 @@ def wrap(draft: Draft, conf: OutboxSettings, now: datetime | None = None) -> Env
     """Return the envelope of a draft; raise InvalidEvent if it could not be published."""
     event_type, payload = _resolve(draft)
     data = _encode(draft, event_type, payload, conf)
-    context = current_context()
     message_id = uuid7_text()
     return Envelope(
         id=message_id,
@@ -192,13 +192,38 @@ def wrap(draft: Draft, conf: OutboxSettings, now: datetime | None = None) -> Env
         subject=_text("subject", _chosen(draft.subject, event_type.subject, payload)),
         key=_text("key", _chosen(draft.key, event_type.key, payload)),
         time=now or datetime.now(UTC),
-        correlation_id=_text("correlation_id", draft.correlation_id or context.correlation_id)
-        or message_id,
-        causation_id=_text("causation_id", draft.causation_id or context.causation_id),
-        trace_parent=_text("trace_parent", context.trace_parent),
-        trace_state=_text("trace_state", context.trace_state, MAX_TRACE_STATE),
         attributes=_extensions(draft.attributes),
+        **inherited(
+            message_id, correlation_id=draft.correlation_id, causation_id=draft.causation_id
+        ),
     )
+
+
+def inherited(
+    message_id: str,
+    *,
+    correlation_id: str | None = None,
+    causation_id: str | None = None,
+    trace_parent: str | None = None,
+    trace_state: str | None = None,
+) -> dict[str, str | None]:
+    """Return the fields of an envelope that the current context has, if the caller gives none."""
+    context = current_context()
+    return {
+        "correlation_id": _text("correlation_id", correlation_id or context.correlation_id)
+        or message_id,
+        "causation_id": _text("causation_id", causation_id or context.causation_id),
+        "trace_parent": _text("trace_parent", trace_parent or context.trace_parent),
+        "trace_state": _text("trace_state", trace_state or context.trace_state, MAX_TRACE_STATE),
+    }
+
+
+def append(
+    connection: BaseDatabaseWrapper, envelopes: Sequence[Envelope], conf: OutboxSettings
+) -> None:
+    """Write finished envelopes in the running transaction; wake the relay after it."""
+    _append(connection, [_row(envelope, conf) for envelope in envelopes])
+    wake_on_commit(connection.alias)
 
 
 def _resolve(draft: Draft) -> tuple[EventType, Any]:
@@ -224,6 +249,8 @@ def _resolve(draft: Draft) -> tuple[EventType, Any]:
 
 def _encode(draft: Draft, event_type: EventType, payload: Any, conf: OutboxSettings) -> bytes:
     codec.check_content_type(draft.content_type)
+    if draft.content_type == TASK_CONTENT:
+        raise InvalidEvent(f"{event_type}: content type {TASK_CONTENT} is that of Celery's tasks.")
     if isinstance(payload, bytes | bytearray | memoryview):
         if event_type.schema is not None or codec.is_json(draft.content_type):
             raise InvalidEvent(

@@ -26,6 +26,7 @@ class RelaySettings:
     BACKEND: dotted path of a Broker class.
     URL: where the broker is; credentials in it are never logged.
     OPTIONS: options of that class.
+    MESSAGES: what it publishes: "all", "events" or "tasks" (of Celery); the rest counts as done.
     START: where a relay without any checkpoint begins, "beginning" of what the log holds or "now".
     PAGE_SIZE: messages published between two checkpoints; 0 leaves it to the broker.
     PAGE_BYTES: most bytes of data in a page; a message that is larger makes a page of its own.
@@ -42,6 +43,7 @@ class RelaySettings:
     BACKEND: str
     URL: str = ""
     OPTIONS: Mapping[str, Any] = field(default_factory=dict)
+    MESSAGES: Literal["all", "events", "tasks"] = "all"
     START: Literal["beginning", "now"] = "beginning"
     PAGE_SIZE: int = 0
     PAGE_BYTES: int = 16 * 1024 * 1024
@@ -55,6 +57,10 @@ class RelaySettings:
     PRUNE_INTERVAL: float = 60.0
 
     def __post_init__(self) -> None:
+        if self.MESSAGES not in ("all", "events", "tasks"):
+            raise ConfigurationError(
+                f"MESSAGES must be 'all', 'events' or 'tasks', not {self.MESSAGES!r}"
+            )
         if self.START not in ("beginning", "now"):
             raise ConfigurationError(f"START must be 'beginning' or 'now', not {self.START!r}")
         if not 0 <= self.PAGE_SIZE <= 100_000:
@@ -117,6 +123,7 @@ def create_broker(name: str, *, using: str) -> Broker:
     conf = get_relay_settings(name)
     broker = broker_class(name).from_settings(conf.URL, conf.OPTIONS, using=using)
     broker.hold_keys = conf.HOLD_KEYS
+    broker.messages = conf.MESSAGES
     return broker
 
 

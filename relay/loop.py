@@ -148,7 +148,7 @@ class Relay:
                 result = self._transfer(lane, fresh_first=bool(turn % 2))
                 if time.monotonic() >= self._alive_until:
                     self._keep_alive()
-                moved += result.published + result.parked if result else 0
+                moved += result.published + result.parked + result.skipped if result else 0
                 if result is None or not result.more:
                     break
         return moved

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from outbox.envelope import Envelope
 from outbox.retry import Backoff
-from relay.brokers.base import Outcome, Status
+from relay.brokers.base import SKIPPED, Outcome, Status
 
 BEHIND = Outcome(Status.HELD, "an earlier message of its key is parked")
 
@@ -55,7 +55,7 @@ def _refuses_everything(messages: Sequence[Envelope], outcomes: Sequence[Outcome
     for message, outcome in zip(messages, outcomes, strict=True):
         if outcome.status is Status.NACKED:
             topics.add(message.topic)
-        elif outcome.status is not Status.HELD:
+        elif outcome.status is not Status.HELD and outcome is not SKIPPED:
             return ""
     if len(topics) < 2:
         return ""

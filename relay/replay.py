@@ -19,7 +19,8 @@ from django.db.models.lookups import Exact
 from outbox.envelope import Envelope
 from outbox.models import Message
 from outbox.routing import as_regex
-from relay.brokers.base import Broker, Outcome, Status
+from relay.brokers import selection
+from relay.brokers.base import SKIPPED, Broker, Outcome, Status
 from relay.exceptions import MovedDatabase, ReplayHalted
 from relay.log import open_log
 from relay.log.base import PAGE_BYTES
@@ -159,8 +160,10 @@ class Replay:
             rows = Message.objects.using(self._using).in_bulk(positions)
             # Retention may delete between the two statements.
             page = [rows[position] for position in positions if position in rows]
-            outcomes = self.broker.publish([envelope(row) for row in page])
+            outcomes = selection.publish(self.broker, [envelope(row) for row in page])
         for row, outcome in zip(page, outcomes, strict=True):
+            if outcome is SKIPPED:
+                continue
             if outcome.status is not Status.CONFIRMED:
                 self.next_position = row.position
                 raise ReplayHalted(_why(self.broker, outcome, row), self.next_position)

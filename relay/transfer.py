@@ -12,7 +12,8 @@ from django.db import transaction
 
 from outbox.envelope import Envelope
 from outbox.failpoints import hit
-from relay.brokers.base import Broker, Outcome, Status
+from relay.brokers import selection
+from relay.brokers.base import SKIPPED, Broker, Outcome, Status
 from relay.log import Log, Page
 from relay.parking import Due, Parking
 from relay.policy import BEHIND, judge
@@ -21,7 +22,8 @@ from relay.process import process_name
 
 @dataclass(frozen=True, slots=True)
 class Transferred:
-    """What became of a page: messages published and parked, whether there may be more right now.
+    """What became of a page: messages published, parked, and skipped as another relay's business;
+    whether there may be more right now.
 
     `outage` says why the broker is away, if it is; `nacked` why it refused the whole page, of which
     nothing was parked; `refusal` what it said of a message that was.
@@ -29,6 +31,7 @@ class Transferred:
 
     published: int = 0
     parked: int = 0
+    skipped: int = 0
     more: bool = False
     outage: str = ""
     nacked: str = ""
@@ -86,9 +89,11 @@ def _publish(
         if judgement.parked:
             parking.add(page, judgement.parked)
         hit("relay.checkpointed")
+    skipped = sum(outcome is SKIPPED for outcome in outcomes[: judgement.settled])
     return Transferred(
-        published=judgement.confirmed,
+        published=judgement.confirmed - skipped,
         parked=len(judgement.parked),
+        skipped=skipped,
         more=not page.complete or page.retries,
         outage=judgement.outage,
         nacked=judgement.nacked,
@@ -103,15 +108,15 @@ def _publish_unless(
     if not messages:
         return []
     if not held:
-        return broker.publish(messages)
+        return selection.publish(broker, messages)
     sent = [message for message in messages if message.key not in held]
-    outcomes = iter(broker.publish(sent) if sent else [])
+    outcomes = iter(selection.publish(broker, sent))
     return [BEHIND if message.key in held else next(outcomes) for message in messages]
 
 
 def _retry(broker: Broker, due: Sequence[Due], parking: Parking) -> Transferred:
     """Publish parked messages again. Nacks are no sign of an outage here: they may be why."""
-    outcomes = broker.publish([each.envelope for each in due])
+    outcomes = selection.publish(broker, [each.envelope for each in due])
     hit("relay.retried")
     published = parking.settle(due, outcomes, by=process_name())
     lost = next((each for each in outcomes if each.status is Status.UNKNOWN), None)

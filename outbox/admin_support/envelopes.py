@@ -1,5 +1,6 @@
 """What the pages of messages have in common, whether they are in the log or wait to get there."""
 
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,8 @@ from outbox.admin_support import html, payload
 from outbox.admin_support.base import ReadOnlyAdmin
 from outbox.admin_support.filters import ColumnFilter
 from outbox.admin_support.html import Content
+from outbox.celery import wire
+from outbox.exceptions import UndecodableMessage
 from outbox.models import StoredEnvelope
 from outbox.registry import registry
 
@@ -68,6 +71,9 @@ class EnvelopeAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("data"))
     def shown_data(self, message: StoredEnvelope) -> Content:
+        if message.content_type == wire.CONTENT_TYPE:
+            with suppress(UndecodableMessage):
+                return payload.show_json(wire.readable(wire.decode(bytes(message.data))))
         return payload.show_data(message.data, message.content_type)
 
     @admin.display(description=_("extension attributes"))

@@ -12,16 +12,24 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from amqp.basic_message import Message
-from amqp.exceptions import AccessRefused, AMQPError, ContentTooLarge, PreconditionFailed
+from amqp.exceptions import (
+    AccessRefused,
+    AMQPError,
+    ContentTooLarge,
+    NotFound,
+    PreconditionFailed,
+)
 from django.core.checks import CheckMessage, Error, Warning
 from kombu import Connection, Exchange
 
 from outbox import amqp
+from outbox.celery.wire import MESSAGE_ID, TaskMessage, is_task
 from outbox.conf import parse
 from outbox.envelope import Envelope
 from outbox.exceptions import AccessDenied, ConfigurationError
 from outbox.health import Finding
 from relay.brokers import amqp_health
+from relay.brokers.amqp_tasks import Routes
 from relay.brokers.base import Broker, Outcome, Status
 from relay.brokers.confirms import ConfirmWindow
 from relay.brokers.frames import Frames
@@ -30,6 +38,9 @@ logger = logging.getLogger("relay")
 
 MESSAGES_FAULT = (AccessRefused, ContentTooLarge, PreconditionFailed)
 """For what RabbitMQ closes a channel over one message. Anything else is about the channel."""
+
+TASKS_FAULT = (*MESSAGES_FAULT, NotFound)
+"""A task names its exchange itself. That of the events is declared; if it vanishes, it is again."""
 
 DENIALS = 3
 """Messages in a row whose topic we may not publish to; more are about our permissions as such."""
@@ -72,15 +83,17 @@ class AMQPOptions:
 
 
 class AMQPBroker(Broker):
-    """Publishes to one durable topic exchange; the topic is the routing key.
+    """Publishes events to one durable topic exchange; the topic is the routing key.
 
-    Declares that exchange and nothing else: queues and bindings belong to their consumers.
+    Declares that exchange and nothing else: queues and bindings belong to their consumers. Celery
+    tasks go where Celery sends them, and their queues are declared as Celery does.
     """
 
     confirms: ClassVar[bool] = True
     ordered: ClassVar[bool] = True
     durable: ClassVar[bool] = True
     routable_check: ClassVar[bool] = True
+    carries_tasks: ClassVar[bool] = True
 
     def __init__(self, url: str, options: AMQPOptions) -> None:
         self._url = url
@@ -88,6 +101,8 @@ class AMQPBroker(Broker):
         self._connection: Connection | None = None
         self._channel: Any = None
         self._frames: Frames | None = None
+        self._routes: Routes | None = None
+        self._tasks: dict[str, TaskMessage] = {}
         self._next_tag = 1
         self._opened = 0.0
         self._window: ConfirmWindow | None = None
@@ -116,6 +131,24 @@ class AMQPBroker(Broker):
                 ) from exc
 
     def publish(self, page: Sequence[Envelope]) -> list[Outcome]:
+        if not any(map(is_task, page)):
+            return self._publish(page)
+        try:
+            self._ensure_channel()
+            assert self._routes is not None
+            self._tasks, refused = self._routes.prepare(page)
+        except (AMQPError, OSError) as exc:
+            self.close()
+            self.denied = bool(amqp.refusal(exc))
+            return [Outcome(Status.UNKNOWN, _describe(exc)) for _ in page]
+        try:
+            sent = [each for index, each in enumerate(page) if index not in refused]
+            outcomes = iter(self._publish(sent))
+        finally:
+            self._tasks = {}
+        return [refused.get(index) or next(outcomes) for index in range(len(page))]
+
+    def _publish(self, page: Sequence[Envelope]) -> list[Outcome]:
         limit = self._options.MAX_IN_FLIGHT
         window = ConfirmWindow(page, limit=limit, hold=self.hold_keys)
         try:
@@ -125,10 +158,11 @@ class AMQPBroker(Broker):
                 page, first_tag=self._next_tag, limit=limit, hold=self.hold_keys
             )
             denials = 0
+            faults = TASKS_FAULT if self._tasks else MESSAGES_FAULT
             while not window.done:
                 try:
                     self._pump(channel, window)
-                except MESSAGES_FAULT as exc:
+                except faults as exc:
                     denials += isinstance(exc, AccessRefused)
                     if not window.in_flight or (denials > DENIALS and not window.confirmed):
                         raise
@@ -176,7 +210,8 @@ class AMQPBroker(Broker):
         assert self._frames is not None
         parts, size = [], 0
         while size < SEND_BYTES and (envelope := window.next()) is not None:
-            parts.append(self._frames.pack(envelope))
+            task = self._tasks.get(envelope.id)
+            parts.append(self._frames.pack_task(task) if task else self._frames.pack(envelope))
             size += len(parts[-1])
         if parts:
             channel.connection.transport.write(b"".join(parts))
@@ -213,13 +248,14 @@ class AMQPBroker(Broker):
         return amqp_health.examine(
             relay,
             self._url,
-            exchange=options.EXCHANGE,
+            exchange="" if self.messages == "tasks" else options.EXCHANGE,
             timeout=options.CONNECT_TIMEOUT,
             ssl=options.SSL,
         )
 
     def close(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None
+        self._routes = None
         self._next_tag, self._blocked = 1, ""
         if connection is None:
             return
@@ -244,7 +280,8 @@ class AMQPBroker(Broker):
             on_unblocked=self._on_unblocked,
         )
         channel: Any = connection.channel()  # py-amqp's, beneath kombu's types
-        _declare_exchange(channel, options.EXCHANGE)
+        if self.messages != "tasks":
+            _declare_exchange(channel, options.EXCHANGE)
         channel.confirm_select()
         channel.events["basic_ack"].add(self._on_ack)
         channel.events["basic_nack"].add(self._on_nack)
@@ -255,6 +292,7 @@ class AMQPBroker(Broker):
             exchange=options.EXCHANGE,
             mandatory=options.MANDATORY,
         )
+        self._routes = Routes(connection)
         self._channel, self._next_tag, self._opened = channel, 1, time.monotonic()
         return channel
 
@@ -282,8 +320,10 @@ class AMQPBroker(Broker):
 
     def _on_return(self, exc: Any, exchange: str, routing_key: str, returned: Message) -> None:
         if self._window is not None:
+            # A task's message_id is none of ours.
+            headers = returned.properties.get("application_headers") or {}
             self._window.returned(
-                returned.properties.get("message_id", ""),
+                headers.get(MESSAGE_ID) or returned.properties.get("message_id", ""),
                 f"no queue is bound to exchange {exchange!r} for {routing_key!r} "
                 f"({exc.reply_code} {exc.reply_text}); start its consumer first, or bind a queue",
             )

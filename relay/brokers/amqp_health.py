@@ -13,7 +13,10 @@ from outbox.health import Finding, Level
 def examine(
     relay: str, url: str, *, exchange: str, timeout: float, ssl: Mapping[str, Any] | None
 ) -> Iterator[Finding]:
-    """Connect, and look whether the exchange exists; publishes and declares nothing."""
+    """Connect, and look whether the exchange exists; publishes and declares nothing.
+
+    Without an exchange, where the relay carries tasks only, answering is all there is to tell.
+    """
     address = amqp.address(url)
     try:
         connection = amqp.connect(
@@ -37,7 +40,16 @@ def examine(
         )
         return
     try:
-        yield _exchange(relay, address, exchange, connection)
+        yield (
+            _exchange(relay, address, exchange, connection)
+            if exchange
+            else Finding(
+                level=Level.OK,
+                id="relay.broker",
+                title=f"Relay {relay!r}: broker",
+                text=f"{address} answers. Queues of Celery tasks are declared when tasks are sent.",
+            )
+        )
     finally:
         amqp.drop(connection)
 

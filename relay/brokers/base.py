@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from django.core.checks import CheckMessage
 
@@ -37,6 +37,9 @@ class Outcome(NamedTuple):
 
 CONFIRMED = Outcome(Status.CONFIRMED)
 
+SKIPPED = Outcome(Status.CONFIRMED, "another relay's business")
+"""Not sent by this relay; counts as done."""
+
 
 class Broker(ABC):
     """Where a relay publishes.
@@ -55,8 +58,15 @@ class Broker(ABC):
     routable_check: ClassVar[bool] = False
     """A message that reaches no queue is reported as unroutable."""
 
+    carries_events: ClassVar[bool] = True
+    """It can publish events."""
+    carries_tasks: ClassVar[bool] = False
+    """It can publish Celery tasks; see outbox.celery.wire for what they look like."""
+
     page_size: ClassVar[int] = 1000
     """How many messages to publish between two checkpoints, unless PAGE_SIZE says otherwise."""
+    messages: Literal["all", "events", "tasks"] = "all"
+    """What of the log is this relay's business; set by the relay."""
 
     hold_keys: bool = True
     """Whether messages behind a refused one of their key are held back; set by the relay."""

@@ -9,7 +9,11 @@ import struct
 from functools import lru_cache
 from operator import attrgetter
 
+from amqp.basic_message import Message
+from amqp.serialization import dumps
+
 from outbox import wire
+from outbox.celery.wire import TaskMessage
 from outbox.envelope import Envelope
 
 _METHOD, _HEADER, _BODY, _END = 1, 2, 3, b"\xce"
@@ -28,7 +32,10 @@ _byte = struct.Struct(">B").pack
 
 
 class Frames:
-    """Packs messages for one channel and exchange; `frame_max` as agreed with the broker."""
+    """Packs messages for one channel and exchange; `frame_max` as agreed with the broker.
+
+    Events, that is: a task names an exchange of its own.
+    """
 
     def __init__(self, channel: int, frame_max: int, *, exchange: str, mandatory: bool) -> None:
         self._channel = channel
@@ -53,12 +60,27 @@ class Frames:
                 message_id,
             )
         )
+        return self._framed(self._publish(envelope.topic), properties, data)
+
+    def pack_task(self, task: TaskMessage) -> bytes:
+        """Return the frames of a Celery task, with its own exchange, routing key and properties."""
+        content = task.content
+        values = task.properties | {"application_headers": task.headers}
+        mandatory = self._mandatory if task.mandatory is None else bytes([task.mandatory])
+        flags, formats, given = 0, "", []
+        for place, (name, kind) in enumerate(Message.PROPERTIES):
+            if (value := values.get(name)) is not None:
+                flags |= 1 << (15 - place)
+                formats += kind
+                given.append(value)
+        properties = _header_start(_BASIC, 0, len(content), flags) + dumps(formats, tuple(given))
+        start = _publish_start(_BASIC, _PUBLISH, 0)
+        method = b"".join((start, _short(task.exchange), _short(task.routing_key), mandatory))
+        return self._framed(self._method(method), properties, content)
+
+    def _framed(self, method: bytes, properties: bytes, data: bytes) -> bytes:
         channel = self._channel
-        parts = [
-            self._publish(envelope.topic),
-            _frame_start(_HEADER, channel, len(properties)),
-            properties,
-        ]
+        parts = [method, _frame_start(_HEADER, channel, len(properties)), properties]
         for start in range(0, len(data), self._body_max):
             body = data[start : start + self._body_max]
             parts += (_END, _frame_start(_BODY, channel, len(body)), body)
@@ -68,7 +90,10 @@ class Frames:
     def _publish_to(self, topic: str) -> bytes:
         start = _publish_start(_BASIC, _PUBLISH, 0)
         method = b"".join((start, self._exchange, _short(topic), self._mandatory))
-        return b"".join((_frame_start(_METHOD, self._channel, len(method)), method, _END))
+        return self._method(method)
+
+    def _method(self, payload: bytes) -> bytes:
+        return b"".join((_frame_start(_METHOD, self._channel, len(payload)), payload, _END))
 
 
 def _table(envelope: Envelope, message_id: bytes) -> bytes:

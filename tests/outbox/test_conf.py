@@ -61,7 +61,7 @@ def test_source():
 def test_unknown_keys():
     """A misspelt key is an error that lists the known ones."""
     with pytest.raises(
-        ConfigurationError, match=r"OUTBOX has unknown keys: LANE, sauce\. Known: LA"
+        ConfigurationError, match=r"unknown keys: LANE, sauce\. Known: CELERY_OUTSIDE, LANES"
     ):
         parse(OutboxSettings, {"sauce": 1, "LANE": 2, "LANES": 3}, "OUTBOX")
 

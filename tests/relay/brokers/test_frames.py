@@ -5,11 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 from amqp import spec
+from amqp.basic_message import Message
 from amqp.method_framing import frame_writer
 from amqp.serialization import dumps
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outbox.celery import wire
+from outbox.celery.wire import TaskMessage
 from outbox.envelope import Envelope
 from relay.brokers.frames import Frames
 from tests.support import amqp_message
@@ -71,3 +74,48 @@ def test_a_large_body_is_split_as_agreed_with_the_broker(size: int) -> None:
     )
 
     assert packed(envelope, 4096) == written_by_amqp(envelope, 4096)
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=8,
+)
+tasks = st.builds(
+    TaskMessage,
+    exchange=st.just("") | text,
+    routing_key=text,
+    headers=st.dictionaries(text, values, max_size=5),
+    properties=st.fixed_dictionaries(
+        {"content_type": text, "content_encoding": text, "delivery_mode": st.sampled_from([1, 2])},
+        optional={
+            "priority": st.integers(0, 255),
+            "correlation_id": text,
+            "reply_to": st.just("") | text,
+            "expiration": st.integers(0, 10**9).map(str),
+            "message_id": text,
+            "timestamp": st.integers(0, 2**62),
+            "unknown": st.booleans(),
+        },
+    ),
+    body=st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
+)
+
+
+@given(tasks, st.booleans())
+def test_the_bytes_of_a_task_are_those_of_amqp(task: TaskMessage, mandatory: bool) -> None:
+    """Whatever Celery gave to its producer, after a stay in the log."""
+    kept = wire.decode(wire.encode(task))
+    written = bytearray()
+    connection = SimpleNamespace(frame_max=4096, bytes_sent=0)
+    write = frame_writer(connection, SimpleNamespace(write=written.extend))
+    arguments = dumps("Bssbb", (0, task.exchange, task.routing_key, mandatory, False))
+    message = Message(task.content, application_headers=dict(task.headers), **dict(task.properties))
+    write(1, CHANNEL, spec.Basic.Publish, arguments, message)
+
+    frames = Frames(CHANNEL, 4096, exchange="events", mandatory=mandatory)
+    assert frames.pack_task(kept) == bytes(written)

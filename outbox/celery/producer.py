@@ -1,0 +1,220 @@
+"""What stands in for kombu's Producer: it writes the message that Celery made into the outbox."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from celery import Celery
+from django.db import connections, transaction
+from kombu import Exchange, Producer, Queue
+from kombu.compression import compress
+from kombu.entity import maybe_delivery_mode
+from kombu.serialization import dumps
+
+from outbox.celery import wire
+from outbox.celery.entities import declaration
+from outbox.conf import outbox_settings
+from outbox.emitting import append, inherited
+from outbox.envelope import Envelope
+from outbox.exceptions import InvalidEvent, PayloadTooLarge
+from outbox.ids import uuid7_text
+from outbox.registry import MAX_NAME
+from outbox.wire import MAX_ATTRIBUTE, flaw
+
+
+class OutboxProducer(Producer):
+    """Writes each message into the log of the database `using`, in the running transaction.
+
+    Serialises and compresses as kombu would, connects to no broker. Raises InvalidEvent for what
+    could not be published unchanged.
+    """
+
+    def __init__(self, app: Celery, using: str) -> None:
+        # Without a channel: there is nothing to connect to.
+        super().__init__(None, auto_declare=False)  # type: ignore[arg-type]
+        self._app = app
+        self._using = using
+
+    @property
+    def connection(self) -> Any:
+        """The app's connection for publishing, not connected; Celery asks it for its transport."""
+        return self._app.amqp.producer_pool.connections.connection
+
+    @property
+    def channel(self) -> Any:  # type: ignore[override]
+        """A channel of the app's own connection. The rpc:// backend declares its queue on it."""
+        return self.connection.default_channel
+
+    def publish(  # type: ignore[override]
+        self,
+        body: Any,
+        routing_key: str | None = None,
+        delivery_mode: Any = None,
+        mandatory: bool | None = None,
+        immediate: bool | None = None,
+        priority: int | None = 0,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        serializer: str | None = None,
+        headers: dict[str, Any] | None = None,
+        compression: str | None = None,
+        exchange: Exchange | str | None = None,
+        declare: Iterable[Any] | None = None,
+        expiration: float | None = None,
+        retry: bool = False,
+        retry_policy: Any = None,
+        timeout: Any = None,
+        confirm_timeout: Any = None,
+        **properties: Any,
+    ) -> None:
+        """Write a task's message. What concerns the connection to a broker is the relay's."""
+        found = _identity(body, headers)
+        if found is None:
+            self._publish_event(
+                body,
+                exchange=exchange,
+                routing_key=routing_key,
+                headers=headers,
+                serializer=serializer,
+                delivery_mode=delivery_mode,
+                declare=declare,
+            )
+            return
+        name, task_id = found
+        if immediate:
+            raise InvalidEvent(f"Task {name}: brokers no longer know immediate=True.")
+        content, content_type, content_encoding = _serialised(
+            body, content_type, content_encoding, serializer
+        )
+        headers = {} if headers is None else headers
+        if compression:
+            content, headers["compression"] = compress(content, compression)
+        properties |= {
+            "content_type": content_type,
+            "content_encoding": content_encoding,
+            "delivery_mode": _delivery_mode(exchange, delivery_mode),
+            "priority": priority,
+            "reply_to": _name(properties.get("reply_to")),
+        }
+        if expiration is not None:
+            properties["expiration"] = str(int(expiration * 1000))
+        message_id = uuid7_text()
+        context = _context(message_id, headers)
+        # In the given dict, as kombu does: receivers of after_task_publish look there.
+        headers |= _context_headers(message_id, context)
+        task = wire.TaskMessage(
+            exchange=_name(exchange) or "",
+            routing_key=routing_key or "",
+            headers=wire.carried(headers, "headers"),
+            properties={
+                key: wire.carried(value, key)
+                for key, value in properties.items()
+                if value is not None
+            },
+            mandatory=mandatory,
+            declare=[declaration(each) for each in declare or ()],
+            **wire.body_fields(content),  # type: ignore[arg-type]
+        )
+        self._write(name, task_id, message_id, wire.encode(task), context)
+
+    def _write(
+        self, name: str, task_id: str, message_id: str, data: bytes, context: dict[str, Any]
+    ) -> None:
+        conf = outbox_settings()
+        if len(data) > conf.MAX_DATA_BYTES:
+            raise PayloadTooLarge(
+                f"Task {name}: its message of {len(data):,} bytes is more than "
+                f"OUTBOX['MAX_DATA_BYTES'] ({conf.MAX_DATA_BYTES:,}). Store the content elsewhere "
+                "and pass a reference."
+            )
+        envelope = Envelope(
+            id=message_id,
+            source=conf.source,
+            type=wire.TASK_TYPE,
+            data=data,
+            content_type=wire.CONTENT_TYPE,
+            topic=_column("name", name[:MAX_NAME], MAX_NAME),
+            subject=_column("id", task_id, MAX_ATTRIBUTE),
+            time=datetime.now(UTC),
+            **context,
+        )
+        append(connections[self._using], [envelope], conf)
+
+    def _publish_event(self, event: Any, **options: Any) -> None:
+        """Publish what monitors are told, after the commit and at best: they live with losses."""
+        publish = partial(self._publish_directly, event, options)
+        if connections[self._using].in_atomic_block:  # manual transactions have no hooks
+            transaction.on_commit(publish, using=self._using, robust=True)
+
+    def _publish_directly(self, event: Any, options: dict[str, Any]) -> None:
+        with self._app.amqp.producer_pool.acquire(block=True) as producer:
+            producer.publish(event, retry=False, **options)
+
+
+def _identity(body: Any, headers: Mapping[str, Any] | None) -> tuple[str, str] | None:
+    """Return name and id of the task; None if the message is no task but an event of Celery."""
+    # Protocol 2 has them among the headers, protocol 1 in the body.
+    for place in (headers, body):
+        if isinstance(place, Mapping) and "task" in place and "id" in place:
+            return place["task"], place["id"]
+    return None
+
+
+def _serialised(
+    body: Any, content_type: str | None, content_encoding: str | None, serializer: str | None
+) -> tuple[bytes, str, str]:
+    """Return the body's bytes with their type and encoding, as kombu does."""
+    if not content_type:
+        content_type, content_encoding, body = dumps(body, serializer=serializer)
+    elif not isinstance(body, str | bytes):
+        raise InvalidEvent(
+            f"With content_type={content_type!r} the body would have to be serialised already."
+        )
+    if isinstance(body, str):
+        content_encoding = content_encoding or "utf-8"
+        return body.encode(content_encoding), content_type, content_encoding
+    return bytes(body), content_type, content_encoding or "binary"
+
+
+def _delivery_mode(exchange: Any, given: Any) -> int:
+    own = exchange.delivery_mode if isinstance(exchange, Exchange) else None
+    return maybe_delivery_mode(given or own) or 2
+
+
+def _name(entity: Any) -> Any:
+    return entity.name if isinstance(entity, Exchange | Queue) else entity
+
+
+def _context(message_id: str, headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the context for the log's row: the current one, unless the caller's headers say."""
+    given = {
+        "correlation_id": headers.get(wire.CORRELATION_ID),
+        "causation_id": headers.get(wire.CAUSATION_ID),
+        "trace_parent": headers.get(wire.TRACE_PARENT),
+        "trace_state": headers.get(wire.TRACE_STATE),
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return dict(inherited(message_id, **chosen))
+
+
+def _context_headers(message_id: str, context: Mapping[str, Any]) -> dict[str, str]:
+    # The id is that of the row and never the caller's: by it a returned message is found again.
+    named = {
+        wire.MESSAGE_ID: message_id,
+        wire.CORRELATION_ID: context["correlation_id"],
+        wire.CAUSATION_ID: context["causation_id"],
+        wire.TRACE_PARENT: context["trace_parent"],
+        wire.TRACE_STATE: context["trace_state"],
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _column(what: str, value: Any, limit: int) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidEvent(f"The {what} of a task must be a string, not {value!r}")
+    with suppress(UnicodeEncodeError):
+        if problem := flaw(value, limit):
+            raise InvalidEvent(f"The {what} of the task {problem}")
+    return value

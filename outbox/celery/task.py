@@ -1,0 +1,90 @@
+"""The base class of tasks that go through the outbox."""
+
+from typing import Any, ClassVar
+
+from celery.contrib.django.task import DjangoTask
+from django.db import connections
+
+from outbox.celery import known
+from outbox.celery.policy import sending, straight, with_context
+from outbox.emitting import in_transaction, write_database
+
+
+class OutboxTask(DjangoTask):  # type: ignore[type-arg]
+    """A task whose message commits with the data: the relay sends it, if and only if you commit.
+
+    delay(), apply_async(), signatures and whole canvases write into the outbox within a
+    transaction; outside, OUTBOX["CELERY_OUTSIDE"] says what they do. `outbox = False` on a task, or
+    as an option of one call, goes straight to Celery's broker. `outbox_using` is the alias of the
+    database; by default routers choose.
+    """
+
+    abstract = True
+    outbox: ClassVar[bool] = True
+    outbox_using: ClassVar[str | None] = None
+
+    @classmethod
+    def on_bound(cls, app: Any) -> None:
+        """Note the app, for the system checks."""
+        known.apps.add(app)
+        super().on_bound(app)
+
+    def apply_async(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        task_id: str | None = None,
+        producer: Any = None,
+        link: Any = None,
+        link_error: Any = None,
+        shadow: str | None = None,
+        *,
+        outbox: bool | None = None,
+        **options: Any,
+    ) -> Any:
+        """Send the task, into the outbox where there is a transaction.
+
+        Takes all options of Celery's, and `outbox` for this call; a given `connection` is used, a
+        given `producer` only outside transactions.
+        """
+        options |= {"args": args, "kwargs": kwargs, "task_id": task_id, "shadow": shadow}
+        options |= {"link": link, "link_error": link_error}
+        if self.app.conf.task_always_eager:
+            return super().apply_async(producer=producer, **options)
+        if headers := with_context(options.get("headers")):
+            options["headers"] = headers
+        producer = producer or options.pop("publisher", None)
+        wanted = self.outbox if outbox is None else outbox
+        with sending(
+            self.app,
+            using=self.outbox_using,
+            outbox=wanted and not options.get("connection"),
+            producer=producer,
+        ) as chosen:
+            return super().apply_async(producer=chosen, **options)
+
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """Call delay() once the transaction commits; through the outbox it cannot get lost."""
+        self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """Call apply_async() once the transaction commits, as delay_on_commit() does."""
+        wanted = kwargs.get("outbox", self.outbox) and not self.app.conf.task_always_eager
+        if wanted and in_transaction(connections[self.outbox_using or write_database()]):
+            self.apply_async(*args, **kwargs)
+        else:
+            super().apply_async_on_commit(*args, **kwargs)
+
+    def retry(self, *args: Any, **kwargs: Any) -> Any:
+        """Retry the task; see Celery. Never through the outbox.
+
+        A retry is the worker's answer to a failure. The exception that it raises rolls back the
+        transaction around it, and a message in the outbox would be gone with it.
+        """
+        with straight():
+            return super().retry(*args, **kwargs)
+
+    def on_replace(self, sig: Any) -> Any:
+        """Send what replaces this task, straight to the broker, for the same reason."""
+        with straight():
+            return super().on_replace(sig)

@@ -1,0 +1,97 @@
+"""Tasks on RabbitMQ whose queue or exchange is not as it should be."""
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kombu import Connection
+
+from outbox.celery import wire
+from outbox.celery.wire import CONTENT_TYPE, QueueDeclaration, TaskMessage
+from outbox.envelope import Envelope
+from relay.brokers.amqp import AMQPBroker
+from relay.brokers.base import CONFIRMED, Status
+
+
+@pytest.fixture
+def broker(broker_url: str) -> Iterator[AMQPBroker]:
+    broker = AMQPBroker.from_settings(broker_url, {}, using="default")
+    broker.messages = "tasks"
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def queue(broker_url: str) -> Iterator[str]:
+    name = f"tasks-{uuid.uuid4()}"
+    yield name
+    with Connection(broker_url) as link:
+        link.channel().queue_delete(name)
+
+
+def task(queue: str, *, exchange: str = "", **declared: Any) -> Envelope:
+    message_id = str(uuid.uuid4())
+    message = TaskMessage(
+        exchange=exchange,
+        routing_key=queue,
+        headers={"task": "unit.add", wire.MESSAGE_ID: message_id},
+        properties={"content_type": "application/json", "delivery_mode": 2},
+        body="[]",
+        declare=[QueueDeclaration(name=queue, **declared)] if declared else [],
+    )
+    return Envelope(
+        id=message_id,
+        source="/t",
+        type="celery.task",
+        data=wire.encode(message),
+        content_type=CONTENT_TYPE,
+        topic="unit.add",
+    )
+
+
+def test_a_bad_task_delays_no_other(broker: AMQPBroker, queue: str) -> None:
+    """Missing exchange, refused declaration, no queue, no task at all: each is refused alone."""
+    good = task(queue, durable=True)
+    page = [
+        good,
+        task(queue, exchange="no-such-exchange"),
+        task(queue, durable=True, queue_arguments={"x-max-length": 7}),
+        task("no-such-queue"),
+        Envelope(id="x", source="/t", type="celery.task", data=b"{", content_type=CONTENT_TYPE),
+        task(queue, durable=True),
+    ]
+
+    outcomes = broker.publish(page)
+
+    assert [outcome.status for outcome in outcomes] == [
+        Status.CONFIRMED,
+        Status.REFUSED,
+        Status.REFUSED,
+        Status.UNROUTABLE,
+        Status.REFUSED,
+        Status.CONFIRMED,
+    ]
+    assert "no-such-exchange" in outcomes[1].reason
+    assert "x-max-length" in outcomes[2].reason
+    assert "no-such-queue" in outcomes[3].reason
+
+
+def test_an_exchange_that_vanishes_is_the_tasks_fault(
+    broker: AMQPBroker, broker_url: str, queue: str
+) -> None:
+    """After it was seen: the broker closes the channel, others are sent again."""
+    name = f"gone-{uuid.uuid4()}"
+    first = task(queue, durable=True)
+    with Connection(broker_url) as link:
+        channel: Any = link.channel()
+        channel.exchange_declare(name, "direct", durable=True, auto_delete=False)
+        channel.queue_declare(queue, durable=True, auto_delete=False)
+        channel.queue_bind(queue, name, queue)
+        assert broker.publish([task(queue, exchange=name)]) == [CONFIRMED]
+        channel.exchange_delete(name)
+
+        outcomes = broker.publish([task(queue, exchange=name), first])
+
+    assert [outcome.status for outcome in outcomes] == [Status.REFUSED, Status.CONFIRMED]
+    assert "NOT_FOUND" in outcomes[0].reason
