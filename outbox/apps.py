@@ -16,5 +16,5 @@ class OutboxConfig(AppConfig):
 
         health.register_examiner("outbox", examination.examine)
         if "celery" in sys.modules:  # else nothing here runs tasks, and its import takes time
-            from outbox import celery_context  # noqa: F401, PLC0415
+            from outbox.celery import context  # noqa: F401, PLC0415
         autodiscover_modules("events")

@@ -153,7 +153,7 @@ from django.conf import settings
 settings.configure(INSTALLED_APPS=["outbox", "relay", "inbox"])
 import django
 django.setup()
-print("celery" in sys.modules, "outbox.celery_context" in sys.modules)
+print("celery" in sys.modules, "outbox.celery.context" in sys.modules)
 """,
         DJANGO_SETTINGS_MODULE="",
     )

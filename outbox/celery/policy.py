@@ -10,7 +10,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.transaction import atomic
 from kombu import Producer
 
-from outbox.celery import wire
+from outbox.celery.context import headers_of
 from outbox.celery.producer import OutboxProducer
 from outbox.conf import outbox_settings
 from outbox.context import current_context
@@ -77,14 +77,7 @@ def sending(app: Celery, **choice: Any) -> Iterator[Producer | None]:
 
 def with_context(headers: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return a task's headers with those of the current context that they lack."""
-    context = current_context()
-    known = {
-        wire.CORRELATION_ID: context.correlation_id,
-        wire.CAUSATION_ID: context.causation_id,
-        wire.TRACE_PARENT: context.trace_parent,
-        wire.TRACE_STATE: context.trace_state,
-    }
-    found = {name: value for name, value in known.items() if value is not None}
+    found = dict(headers_of(current_context()))
     return found | dict(headers or {}) or None
 
 

@@ -14,8 +14,10 @@ from kombu.entity import maybe_delivery_mode
 from kombu.serialization import dumps
 
 from outbox.celery import wire
+from outbox.celery.context import headers_of
 from outbox.celery.entities import declaration
 from outbox.conf import outbox_settings
+from outbox.context import Context
 from outbox.emitting import append, inherited
 from outbox.envelope import Envelope
 from outbox.exceptions import InvalidEvent, PayloadTooLarge
@@ -201,14 +203,7 @@ def _context(message_id: str, headers: Mapping[str, Any]) -> dict[str, Any]:
 
 def _context_headers(message_id: str, context: Mapping[str, Any]) -> dict[str, str]:
     # The id is that of the row and never the caller's: by it a returned message is found again.
-    named = {
-        wire.MESSAGE_ID: message_id,
-        wire.CORRELATION_ID: context["correlation_id"],
-        wire.CAUSATION_ID: context["causation_id"],
-        wire.TRACE_PARENT: context["trace_parent"],
-        wire.TRACE_STATE: context["trace_state"],
-    }
-    return {name: value for name, value in named.items() if value is not None}
+    return dict(headers_of(Context(**context))) | {wire.MESSAGE_ID: message_id}
 
 
 def _column(what: str, value: Any, limit: int) -> str:

@@ -18,6 +18,7 @@ TASK_TYPE = "celery.task"
 CONTENT_TYPE = "application/vnd.celery.task+json"
 
 MESSAGE_ID = "outbox_message_id"
+"""The header with the id of the message by which a task was started, if one was."""
 CORRELATION_ID = "outbox_correlation_id"
 CAUSATION_ID = "outbox_causation_id"
 TRACE_PARENT = "traceparent"

@@ -10,15 +10,15 @@ from typing import Any
 
 from celery.signals import before_task_publish, task_postrun, task_prerun
 
+from outbox.celery.wire import (
+    CAUSATION_ID,
+    CORRELATION_ID,
+    MESSAGE_ID,
+    TRACE_PARENT,
+    TRACE_STATE,
+)
 from outbox.context import Context, current_context, use_context
 from outbox.wire import MAX_ATTRIBUTE, MAX_TRACE_STATE, flaw
-
-MESSAGE_ID = "outbox_message_id"
-"""The header with the id of the message by which a task was started, if one was."""
-CORRELATION_ID = "outbox_correlation_id"
-CAUSATION_ID = "outbox_causation_id"
-TRACE_PARENT = "traceparent"
-TRACE_STATE = "tracestate"
 
 _SCOPE = "outbox_scope"
 

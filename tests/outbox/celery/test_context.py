@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from outbox.celery_context import context_of, headers_of
+from outbox.celery.context import context_of, headers_of
 from outbox.context import Context, current_context, use_context
 
 app = Celery("context", broker="memory://", set_as_current=False)
