@@ -60,7 +60,12 @@ class Worker:
 
 @contextmanager
 def running_worker(
-    broker: str, results: str = "", *, queue_type: str = "classic", backend: str
+    broker: str,
+    results: str = "",
+    *,
+    queue_type: str = "classic",
+    backend: str,
+    database_url: str = "",
 ) -> Iterator[Worker]:
     """Run `celery worker`, prefork, until the block ends; set up the app of this process alike."""
     queue = f"tasks-{uuid.uuid4()}"
@@ -75,6 +80,7 @@ def running_worker(
             "TASKS_QUEUE": queue,
             "TASKS_QUEUE_TYPE": queue_type,
             "TASKS_RESULTS": results,
+            **({"DATABASE_URL": database_url} if database_url else {}),
         }
         relays = {"default": {"BACKEND": backend, "URL": broker, "MESSAGES": "tasks", **options}}
         worker = Worker(broker, queue, file, environment, relays)

@@ -10,13 +10,19 @@ from typing import Any
 import pytest
 from celery import chain, chord, group
 from django.db import transaction
+from django.test import override_settings
 from kombu import Connection
 
 from outbox.celery.wire import TASK_TYPE
+from outbox.context import Context, use_context
 from outbox.models import Message
+from relay.brokers.base import CONFIRMED
+from relay.conf import create_broker
+from relay.replay import envelope
 from tests.acceptance.celery_worker import Worker, running_worker
 from tests.processes import Process
-from tests.testapp.tasks import add, app, fail, failed, flaky, note
+from tests.testapp.models import Effect
+from tests.testapp.tasks import add, app, fail, failed, flaky, note, settle
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -27,7 +33,9 @@ OURS = ("outbox_message_id", "outbox_correlation_id")
 @pytest.fixture(scope="module", params=["classic", "quorum"])
 def amqp_worker(request: Any, broker_url: str, tmp_path_factory: Any, database_url: str) -> Any:
     results = f"file://{tmp_path_factory.mktemp('results')}"
-    with running_worker(broker_url, results, queue_type=request.param, backend=AMQP) as worker:
+    with running_worker(
+        broker_url, results, queue_type=request.param, backend=AMQP, database_url=database_url
+    ) as worker:
         yield worker
     with Connection(broker_url) as link:
         link.channel().queue_delete(worker.queue)
@@ -171,3 +179,30 @@ def test_a_rolled_back_task_never_runs(worker: Worker) -> None:
 
     worker.wait_for(1)
     assert [line["args"] for line in worker.lines()] == [["yes"]]
+
+
+def test_an_idempotent_task_that_comes_twice_acts_once(worker: Worker) -> None:
+    """Its effect, its event and its own task, all of the flow that it belongs to, after a retry."""
+    with use_context(Context(correlation_id="flow-7")), transaction.atomic():
+        settle.delay(7)
+    [mine] = Message.objects.all()
+    worker.relay()
+    worker.wait_for(1, "settle")
+
+    with override_settings(RELAYS=worker.relays):
+        broker = create_broker("default", using="default")
+        assert broker.publish([envelope(mine)]) == [CONFIRMED]
+        broker.close()
+    with transaction.atomic():
+        note.delay("behind it")
+    worker.relay()
+
+    worker.wait_for(2, "note")
+    assert Effect.objects.filter(handler="settle").count() == 1
+    caused = Message.objects.filter(causation_id=str(mine.message_id)).order_by("position")
+    assert [(each.topic, each.correlation_id) for each in caused] == [
+        ("tests.happened", "flow-7"),
+        ("tests.note", "flow-7"),
+    ]
+    [noted] = [line for line in worker.lines("note") if line["args"] == ["settled"]]
+    assert noted["request"]["headers"]["outbox_correlation_id"] == "flow-7"

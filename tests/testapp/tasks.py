@@ -13,6 +13,7 @@ from typing import Any
 
 from kombu import Exchange, Queue
 
+from inbox.celery import idempotent
 from outbox.celery import OutboxCelery
 
 
@@ -87,4 +88,21 @@ def flaky(self: Any, number: int) -> int:
         if self.request.retries < 2:
             raise self.retry(countdown=0)
     write(task="flaky", number=number, retries=self.request.retries)
+    return number
+
+
+@app.task(bind=True, name="tests.settle", max_retries=3)
+@idempotent
+def settle(self: Any, number: int) -> int:
+    """Leave an effect, an event and another task behind, once; fail after them the first time."""
+    import outbox  # noqa: PLC0415 - the module is imported before Django
+    from tests.testapp.events import Happened  # noqa: PLC0415
+    from tests.testapp.models import Effect  # noqa: PLC0415
+
+    Effect.objects.create(key="settle", number=number, message_id=self.request.id, handler="settle")
+    outbox.emit(Happened(key="settled", number=number))
+    note.delay("settled")
+    if self.request.retries < 1:
+        raise self.retry(countdown=0)
+    write(task="settle", number=number)
     return number
