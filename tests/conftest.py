@@ -1,10 +1,12 @@
 """Fixtures for all tests."""
 
 from collections.abc import Iterator
+from weakref import WeakSet
 
 import pytest
 from django.db import connection
 
+from outbox.celery import known
 from project import database_url as database_urls
 from tests.services import broker
 from tests.services.rabbitmq import RabbitNode
@@ -45,6 +47,12 @@ def rabbit_node(_rabbit_node: RabbitNode) -> RabbitNode:
     _rabbit_node.resume()
     _rabbit_node.start()
     return _rabbit_node
+
+
+@pytest.fixture(autouse=True)
+def _no_celery_apps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the system checks know no Celery app but those of the test."""
+    monkeypatch.setattr(known, "apps", WeakSet())
 
 
 @pytest.fixture

@@ -29,8 +29,9 @@ class Fault:
 HALF_OPEN_SECONDS = 40.0
 """Two missed heartbeats of the consumers on both sides, and then the work itself."""
 
-ELSEWHERE = {point for point in FAILPOINTS if point.startswith("rebase.")}
-"""Points that are passed in another database cluster only: tests/crash/test_rebase_crash.py."""
+ELSEWHERE = {point for point in FAILPOINTS if point.startswith(("rebase.", "inbox.task_"))}
+"""Points that this service does not pass: tests/crash/test_rebase_crash.py has those of a move to
+another database cluster, tests/inbox/test_celery_worker.py those of Celery's tasks."""
 
 FAULTS = (
     Fault(
