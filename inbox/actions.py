@@ -11,11 +11,12 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
+from inbox.calls import MAX_ERROR
 from inbox.delivery import Delivery
 from inbox.ledger import Ledger, storable
 from inbox.models import DeadLetter, Original, Receipt
 from inbox.order import LineKey, place_stored
-from inbox.outcomes import MAX_ERROR, read
+from inbox.outcomes import read
 from inbox.receiver import Batch
 from inbox.registry import handlers
 from inbox.states import Event, State, letters_before, states_before

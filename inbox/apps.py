@@ -11,8 +11,10 @@ class InboxConfig(AppConfig):
 
     def ready(self) -> None:
         from inbox import checks, health, retention  # noqa: F401, PLC0415
+        from inbox.tasks import registration  # noqa: PLC0415
         from outbox.health import register_examiner  # noqa: PLC0415
 
         register_examiner("inbox", health.examine)
         retention.register()
+        registration.install()
         autodiscover_modules("handlers")

@@ -12,6 +12,7 @@ what the handlers did until then is there, so that counts, and they are not call
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from django.db import DatabaseError, OperationalError, connections, transaction
@@ -36,6 +37,23 @@ from outbox.outages import is_outage
 
 logger = logging.getLogger("inbox")
 T = TypeVar("T")
+
+MAX_ERROR = 4_000
+"""Characters of an error that are kept."""
+
+_database: ContextVar[str] = ContextVar("inbox_database")
+
+
+def current_database() -> str:
+    """Return the database on which the running handler is called, and has its receipt."""
+    return _database.get()
+
+
+class Failed(Exception):
+    """A handler failed, and its receipt and the log shall say of it this text, which is complete.
+
+    What it came from is its cause.
+    """
 
 
 class RolledBack(Exception):
@@ -89,6 +107,13 @@ class Calls:
         Raises a database error that is an outage when the database is away; nothing has happened
         then.
         """
+        token = _database.set(self._using)
+        try:
+            return self._run(work, keep)
+        finally:
+            _database.reset(token)
+
+    def _run(self, work: Callable[[], T], keep: Callable[[], None]) -> T:
         while True:  # each time with another call set aside or over, so it ends
             # What the caller did in a transaction of his own could not be done again.
             repeatable = not connections[self._using].in_atomic_block
@@ -206,7 +231,7 @@ class Calls:
 
 def describe(exc: BaseException) -> str:
     """Return the type and text of an exception; of ours, the text."""
-    if isinstance(exc, Retry | Reject | TransactionEnded):
+    if isinstance(exc, Retry | Reject | Failed | TransactionEnded):
         return str(exc)
     return f"{type(exc).__name__}: {exc}"
 

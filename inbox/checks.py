@@ -11,6 +11,7 @@ from django.db import router
 
 from inbox.conf import InboxSettings, inbox_settings
 from inbox.models import DeadLetter, Receipt
+from inbox.tasks.conf import task_queues
 from outbox import amqp
 from outbox.conf import outbox_settings, parse
 from outbox.emitting import write_database
@@ -30,6 +31,16 @@ def check_settings(**_: Any) -> list[CheckMessage]:
             amqp.check_url(conf.URL)
     except ConfigurationError as exc:
         return [Error(str(exc), hint="See the reference of settings.", id="inbox.E001")]
+    return []
+
+
+@register
+def check_tasks(**_: Any) -> list[CheckMessage]:
+    """E003: TASKS has an OutboxBackend that is not as it should be."""
+    try:
+        task_queues()
+    except ConfigurationError as exc:
+        return [Error(str(exc), hint="See the reference of settings.", id="inbox.E003")]
     return []
 
 

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from inbox.calls import Calls, describe
+from inbox.calls import MAX_ERROR, Calls, Failed, describe
 from inbox.ledger import storable
 from inbox.models import Receipt
 from inbox.order import describe as numbers
@@ -17,9 +17,6 @@ from outbox.exceptions import UndecodableMessage
 from outbox.registry import registry as event_types
 
 logger = logging.getLogger("inbox")
-
-MAX_ERROR = 4_000
-"""Characters of an error that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +59,13 @@ class Outcome:
                 self.attempts,
                 self.error,
             )
+            if self.handler.on_dead is not None:
+                self.handler.on_dead(self.message.rpartition(" ")[2])
         elif self.state is State.SKIPPED:
             logger.info("Handler %s has skipped %s: %s", name, self.message, self.error)
 
     def _log(self, level: int, text: str, *values: Any) -> None:
-        traceback = None if isinstance(self.exc, Retry | Reject) else self.exc
+        traceback = None if isinstance(self.exc, Retry | Reject | Failed) else self.exc
         logger.log(level, text, *values, exc_info=traceback)
 
 

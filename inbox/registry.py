@@ -25,7 +25,8 @@ class Handler:
 
     `name` is part of what makes a receipt unique: a handler that is renamed handles again.
     `version` is the event version that it understands, or None for all. `retry` and
-    `gap_timeout` (seconds) are None for those of INBOX.
+    `gap_timeout` (seconds) are None for those of INBOX. `on_dead` is called with the id of a
+    message that the handler has failed on for good.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Handler:
     sequence: str | Callable[[Any], object] | None = None
     sequence_start: int | None = 1
     gap_timeout: float | None = None
+    on_dead: Callable[[str], None] | None = None
 
     @property
     def group(self) -> str:

@@ -109,7 +109,10 @@ def lost(connection: BaseDatabaseWrapper, exc: BaseException) -> bool:
     A handler that does nothing with its transaction for longer than the server bears has itself to
     thank for it; else the batch would meet the same end again and again.
     """
-    if getattr(exc.__cause__, "sqlstate", None) == IDLE_IN_TRANSACTION:
-        return False
+    cause: BaseException | None = exc
+    while cause is not None:
+        if getattr(cause, "sqlstate", None) == IDLE_IN_TRANSACTION:
+            return False
+        cause = cause.__cause__
     connection.is_usable()  # psycopg learns of it only by use
     return getattr(connection.connection, "broken", False)

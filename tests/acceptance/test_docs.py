@@ -2,14 +2,20 @@
 
 import dataclasses
 import re
+import sys
 from decimal import Decimal
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
+import django
 import pytest
+from django.core.management import call_command
+from django.test import override_settings
 
 import outbox
 from inbox.conf import InboxSettings
+from inbox.tasks.conf import TaskOptions
 from outbox.conf import OutboxSettings
 from outbox.models import Message
 from outbox.registry import registry
@@ -36,7 +42,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [OutboxSettings, RelaySettings, AMQPOptions, InboxSettings],
+    [OutboxSettings, RelaySettings, AMQPOptions, InboxSettings, TaskOptions],
     ids=lambda c: c.__name__,
 )
 def test_every_setting_is_documented(settings: type) -> None:
@@ -112,3 +118,30 @@ def test_the_examples_of_how_to_emit_run(registered: Registered) -> None:
 
     assert Message.objects.count() == 999
     assert [context.correlation_id for context in placed] == ["r-1"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_examples_of_djangos_tasks_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's settings, tasks and calls work together, and results are what it says."""
+    page = (ROOT / "docs/how-to/django-tasks.md").read_text()
+    page = page.replace("from shop.models", "from project.shop.models")
+    page = page.replace("from shop.tasks", "from docs_tasks")
+    if django.VERSION < (6, 0):
+        page = page.replace("from django.tasks", "from django_tasks")
+    settings, functions, calls, results = PYTHON.findall(page)
+    module = ModuleType("docs_tasks")
+    monkeypatch.setitem(sys.modules, "docs_tasks", module)
+    names: dict[str, Any] = {}
+    exec(settings, names)
+
+    with override_settings(TASKS=names["TASKS"]):
+        exec(functions, vars(module))
+        exec(calls, names)
+        call_command("relay", "--until-empty", verbosity=0)
+        exec(results, names)
+
+        for line in results.splitlines()[1:]:
+            expression, said = line.split("  # ")
+            assert str(eval(expression, names)) == said.strip('"')
+        names["order"].refresh_from_db()
+        assert names["order"].reference == "closed"
