@@ -20,7 +20,7 @@ from outbox.celery.wire import (
 from outbox.context import Context, current_context, use_context
 from outbox.wire import MAX_ATTRIBUTE, MAX_TRACE_STATE, flaw
 
-_SCOPE = "outbox_scope"
+_SCOPE = "_outbox_scope"
 
 
 def headers_of(context: Context) -> Iterator[tuple[str, str]]:

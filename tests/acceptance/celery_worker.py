@@ -110,6 +110,7 @@ def _configured(environment: dict[str, str]) -> Iterator[None]:
 @contextmanager
 def _process(environment: dict[str, str], log: Path) -> Iterator[None]:
     command = [sys.executable, "-m", "celery", "-A", "tests.testapp.tasks", "worker"]
+    command += ["-n", f"{environment['TASKS_QUEUE']}@%h"]  # others may run beside it
     command += ["-P", "prefork", "-c", "2", "-l", "INFO", "--without-mingle", "--without-gossip"]
     with log.open("w") as output:
         process = subprocess.Popen(
