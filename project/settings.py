@@ -91,9 +91,12 @@ RELAYS: dict[str, dict[str, Any]] = {
 }
 
 CELERY_BROKER_URL = BROKER_URL or "memory://"
+CELERY_TASK_DEFAULT_QUEUE = "project.tasks"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_SERIALIZER = "json"
 CELERY_RESULT_SERIALIZER = "json"
+
+EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 
 LOGGING: dict[str, Any] = {
     "version": 1,

@@ -45,6 +45,20 @@ class Invoice(outbox.EmitsEvents, models.Model):
         return invoice
 
 
+class Receipt(models.Model):
+    """That the receipt of an order was mailed. Without a constraint, as for invoices."""
+
+    order_id = models.UUIDField(_("order"), db_index=True)
+    mailed = models.DateTimeField(_("mailed"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("receipt")
+        verbose_name_plural = _("receipts")
+
+    def __str__(self) -> str:
+        return str(self.order_id)
+
+
 class Entry(models.Model):
     """One line in the account of an order: an event of it, in the order in which they came.
 

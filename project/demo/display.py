@@ -100,6 +100,11 @@ def figures(report: Report) -> list[tuple[str, int, bool]]:
         ("events emitted", report.emitted, False),
         ("events published", report.published, False),
         ("events handled once", report.handled, False),
+        *(
+            [("tasks done by the Celery worker", report.tasks_done, False)]
+            if report.tasks_done is not None
+            else []
+        ),
         (
             "delivered twice, suppressed (reported by consumers)",
             report.duplicates_suppressed,

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from outbox.conf import outbox_settings
 from outbox.models import Message
-from project.billing.models import Entry, Invoice
+from project.billing.models import Entry, Invoice, Receipt
 from project.demo.reconcile import (
     FOLLOW_UPS,
     HANDLERS,
@@ -41,10 +41,11 @@ class Logged(NamedTuple):
     data: bytes
 
 
-def gather(truth: Truth, *, duplicates_suppressed: int = 0) -> Facts:
+def gather(truth: Truth, *, duplicates_suppressed: int = 0, tasks: bool = False) -> Facts:
     """Return the facts of a run, and of no other: orders are asked for by their ids.
 
-    That includes the orders that were rolled back: nothing may be found of them.
+    That includes the orders that were rolled back: nothing may be found of them. `tasks` if a
+    Celery worker was there, so that receipts are asked for as well.
     """
     committed, orders = frozenset(truth.committed), truth.tried
     # The cursors come first: what is published meanwhile counts as not published yet.
@@ -53,6 +54,7 @@ def gather(truth: Truth, *, duplicates_suppressed: int = 0) -> Facts:
     published: Counter[Event] = Counter()
     effects: Counter[Effect] = Counter()
     account: defaultdict[UUID, list[int]] = defaultdict(list)
+    receipts: Counter[UUID] = Counter()
     for some in _slices(orders):
         for row in _log(some):
             event = _event(row)
@@ -62,6 +64,9 @@ def gather(truth: Truth, *, duplicates_suppressed: int = 0) -> Facts:
                 effects[Effect("shop.ship", Event(event.order, SHIPMENT_DISPATCHED))] += 1
         for order in Invoice.objects.filter(order_id__in=some).values_list("order_id", flat=True):
             effects[Effect("billing.invoice", Event(order, PLACED, 1))] += 1
+        receipts.update(
+            Receipt.objects.filter(order_id__in=some).values_list("order_id", flat=True)
+        )
         for order in Shipment.objects.filter(order_id__in=some).values_list("order_id", flat=True):
             effects[Effect("shipping.dispatch", Event(order, INVOICE_ISSUED))] += 1
         entries = Entry.objects.filter(order_id__in=some).order_by("id")
@@ -77,6 +82,7 @@ def gather(truth: Truth, *, duplicates_suppressed: int = 0) -> Facts:
         effects=effects,
         account={order: tuple(numbers) for order, numbers in account.items()},
         duplicates_suppressed=duplicates_suppressed,
+        receipts=receipts if tasks else None,
     )
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import connection
@@ -27,20 +27,23 @@ class ProcessError(Exception):
 
 
 class ManageProcess:
-    """A ``manage.py`` command that runs in the background, in a session of its own.
+    """A command of this project that runs in the background, in a session of its own.
 
     Ctrl-C in the terminal does not reach it: it is for the owner to end it.
     """
 
+    program: ClassVar[tuple[str, ...]] = ("manage.py",)
+
     def __init__(self, *arguments: str, log: Path, env: Mapping[str, str] | None = None) -> None:
-        self.name = " ".join(arguments)
+        self.name = " ".join([self.program[-1], *arguments])
         self._log = log
         inner, self._leash = os.pipe()
-        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments]
+        command = [sys.executable, *self.program, *arguments]
         try:
             with log.open("ab") as output:
                 self._process = subprocess.Popen(
                     ["/bin/sh", "-c", _LEASH, "leash", *command],
+                    cwd=settings.BASE_DIR,
                     stdin=inner,
                     env={**os.environ, "DATABASE_URL": child_database_url(), **(env or {})},
                     stdout=output,
@@ -67,7 +70,7 @@ class ManageProcess:
         """Raise ProcessError, with the end of its output, if the process has ended by itself."""
         if not self.running:
             raise ProcessError(
-                f"'manage.py {self.name}' ended with exit code {self._process.returncode}:\n"
+                f"'{self.name}' ended with exit code {self._process.returncode}:\n"
                 + "\n".join(self._lines()[-15:])
             )
 
@@ -106,6 +109,12 @@ class ManageProcess:
         if self._leash >= 0:
             os.close(self._leash)
             self._leash = -1
+
+
+class WorkerProcess(ManageProcess):
+    """A Celery worker."""
+
+    program = ("-m", "celery")
 
 
 def child_database_url() -> str:

@@ -58,6 +58,7 @@ class Facts:
     `effects`: how often each handler left an effect of each event.
     `account`: for each order, the numbers of its events in the order in which they were handled.
     `duplicates_suppressed`: deliveries that receivers reported to have skipped.
+    `receipts`: how many each order got from a task; None if no worker was there.
     """
 
     committed: frozenset[Event]
@@ -68,6 +69,7 @@ class Facts:
     rolled_back: int = 0
     undone: int = 0
     duplicates_suppressed: int = 0
+    receipts: Mapping[UUID, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,7 @@ class Report:
 
     `missing` says of each lost event how far it came; `unfounded` are events in the log that no
     committed transaction accounts for; `finished` tells whether the run came to its end in time.
+    `tasks_done` is None without a worker; a task that is lost or has acted twice counts as well.
     """
 
     committed: int
@@ -91,6 +94,7 @@ class Report:
     missing: Mapping[str, int] = field(default_factory=dict)
     unfounded: int = 0
     finished: bool = True
+    tasks_done: int | None = None
 
     @property
     def complete(self) -> bool:
@@ -122,20 +126,25 @@ def reconcile(facts: Facts) -> Report:
     orders = {event.order for event in facts.committed}
     expected = facts.committed | {Event(order, kind) for order in orders for kind in FOLLOW_UPS}
     missing = Counter(filter(None, (_missing(event, facts) for event in expected)))
-    lost = missing.total()
+    handled = len(expected) - missing.total()
+    receipts: Counter[UUID] = Counter(facts.receipts or {})
+    if facts.receipts is not None and (unsent := sum(not receipts[order] for order in orders)):
+        missing["orders got no receipt from a task"] = unsent
+    twice = [count for counts in (facts.effects, receipts) for count in counts.values()]
     return Report(
         committed=len(orders),
         rolled_back=facts.rolled_back,
         undone=facts.undone,
         emitted=sum(facts.log.values()),
         published=sum(facts.published.values()),
-        handled=len(expected) - lost,
+        handled=handled,
         duplicates_suppressed=facts.duplicates_suppressed,
-        lost=lost,
-        effects_twice=sum(count - 1 for count in facts.effects.values() if count > 1),
+        lost=missing.total(),
+        effects_twice=sum(count - 1 for count in twice if count > 1),
         order_violations=sum(map(violations, facts.account.values())),
         missing=dict(missing.most_common()),
         unfounded=sum(count for event, count in facts.log.items() if event not in expected),
+        tasks_done=len(receipts) if facts.receipts is not None else None,
     )
 
 

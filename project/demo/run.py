@@ -53,6 +53,7 @@ class Run:
         self._deadline = time.monotonic() + self.timeout
         factory.random.reseed_random(self.seed)  # type: ignore[no-untyped-call]
         self.stage.start_consumers()
+        self.stage.start_worker()
         gate = Gate(_MARKS)
         with self._writing(gate):
             self.display.say(
@@ -70,7 +71,7 @@ class Run:
         self.stage.stop()
         # Only now can nothing change any more.
         suppressed = self.stage.duplicates_suppressed()
-        facts = gather(self.truth, duplicates_suppressed=suppressed)
+        facts = gather(self.truth, duplicates_suppressed=suppressed, tasks=bool(self.stage.url))
         return replace(reconcile(facts), finished=finished)
 
     @contextmanager
@@ -172,7 +173,7 @@ class Run:
 
     def _report(self) -> Report:
         started = time.monotonic()
-        report = reconcile(gather(self.truth))
+        report = reconcile(gather(self.truth, tasks=bool(self.stage.url)))
         self.display.progress(report, self.orders)
         # A large run takes long to look at: give it most of the time.
         now = time.monotonic()

@@ -1,5 +1,6 @@
-"""The processes of the demo: a relay, and with an AMQP broker a consumer for each group."""
+"""The processes of the demo: a relay; with an AMQP broker consumers and a Celery worker as well."""
 
+import os
 import socket
 import tempfile
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from inbox.conf import broker_url
 from inbox.registry import handlers
 from inbox.topology import queue_name
 from outbox.failpoints import VARIABLE as FAILPOINT
-from project.demo.processes import ManageProcess, ProcessError
+from project.demo.processes import ManageProcess, ProcessError, WorkerProcess
 from project.demo.queues import look
 from project.demo.waiting import wait_until
 from relay.models import Checkpoint
@@ -26,6 +27,7 @@ class Stage:
         self.groups = sorted(handlers.groups()) if self.url else []
         self.relay: ManageProcess | None = None
         self.consumers: dict[str, ManageProcess] = {}
+        self.worker: ManageProcess | None = None
         self._all: list[ManageProcess] = []
         self._newest_checkpoint = 0
         self._logs = tempfile.TemporaryDirectory(prefix="demo-")
@@ -42,7 +44,7 @@ class Stage:
         """Who is published to, for people."""
         if not self.groups:
             return "the handlers in its own process"
-        return f"{len(self.groups)} consumers through the broker"
+        return f"{len(self.groups)} consumers and a Celery worker through the broker"
 
     def start_consumers(self) -> None:
         """Start a consumer for each group and wait until all of them read from their queues.
@@ -65,6 +67,13 @@ class Stage:
     def start_consumer(self, group: str) -> None:
         self.consumers[group] = self.start("consume", "--group", group)
 
+    def start_worker(self) -> None:
+        """Start a Celery worker, if there is a broker. It may be late: tasks wait in its queue."""
+        if self.url:
+            name = f"demo-{os.getpid()}@%h"  # two of one name would be in each other's way
+            options = ("-n", name, "--loglevel", "WARNING", "--concurrency", "1")
+            self.worker = self._start(WorkerProcess, "-A", "project", "worker", *options)
+
     def start_relay(self, *, failpoint: str = "") -> None:
         """Start the relay, perhaps one that kills itself at a point; see outbox.failpoints."""
         newest = Checkpoint.objects.order_by("-id").values_list("id", flat=True).first()
@@ -73,14 +82,19 @@ class Stage:
 
     def start(self, *arguments: str, env: dict[str, str] | None = None) -> ManageProcess:
         """Start a command that ends with the stage."""
+        return self._start(ManageProcess, *arguments, env=env)
+
+    def _start(
+        self, kind: type[ManageProcess], *arguments: str, env: dict[str, str] | None = None
+    ) -> ManageProcess:
         log = Path(self._logs.name) / f"{len(self._all)}.log"
-        process = ManageProcess(*arguments, log=log, env=env)
+        process = kind(*arguments, log=log, env=env)
         self._all.append(process)
         return process
 
     def check(self) -> None:
         """Raise ProcessError if a process has ended that should be running."""
-        for process in (self.relay, *self.consumers.values()):
+        for process in (self.relay, self.worker, *self.consumers.values()):
             if process is not None:
                 process.ensure_running()
 
@@ -103,7 +117,7 @@ class Stage:
             process.request_stop()
         for process in self._all:
             process.finish()
-        self.relay = None
+        self.relay = self.worker = None
         self.consumers.clear()
 
     def duplicates_suppressed(self) -> int:

@@ -10,7 +10,8 @@ import outbox
 from inbox.local import receive
 from outbox.models import Message
 from project.billing.factories import EntryFactory, InvoiceFactory
-from project.billing.models import Entry, Invoice
+from project.billing.models import Entry, Invoice, Receipt
+from project.billing.tasks import send_receipt
 from project.shop.events import OrderCancelled, OrderEvent, OrderPaid, OrderPlaced
 
 pytestmark = [pytest.mark.django_db, pytest.mark.sqlite]
@@ -78,3 +79,14 @@ def test_doubles_would_show(order_id):
 
     assert Invoice.objects.filter(order_id=order_id).count() == 2
     assert Entry.objects.filter(order_id=order_id).count() == 2
+
+
+def test_a_receipt_is_mailed_and_on_record(
+    order_id, mailoutbox, django_capture_on_commit_callbacks
+):
+    with django_capture_on_commit_callbacks(execute=True):
+        send_receipt(str(order_id), "9.99")
+
+    assert Receipt.objects.filter(order_id=order_id).count() == 1
+    [mail] = mailoutbox
+    assert "9.99" in mail.body

@@ -142,3 +142,20 @@ def test_the_table_of_handlers_is_that_of_the_services():
     assert types == set(rules.HANDLERS)
     for name in types:
         assert {found.name for found in handlers.for_type(name)} == set(rules.HANDLERS[name])
+
+
+def test_an_order_whose_receipt_no_task_sent_is_lost(facts):
+    """Where a worker was; without one, nobody expects receipts."""
+    assert reconcile(facts).tasks_done is None
+    assert reconcile(replace(facts, receipts={ORDER: 1})).kept
+
+    report = reconcile(replace(facts, receipts={}))
+    assert (report.lost, report.handled, report.tasks_done) == (1, 5, 0)
+    assert report.missing == {"orders got no receipt from a task": 1}
+
+
+def test_a_task_that_acted_twice_is_reported(facts):
+    report = reconcile(replace(facts, receipts={ORDER: 3}))
+
+    assert (report.effects_twice, report.lost) == (2, 0)
+    assert not report.kept
