@@ -152,7 +152,7 @@ class Calls:
             with use_context(Context.caused_by(envelope)):
                 with kept_open(connection):
                     found.function(event, envelope)
-                _check(connection)
+                check_handled(connection)
                 if self._check_each:
                     connection.check_constraints()
         except KeyboardInterrupt:
@@ -236,7 +236,7 @@ def describe(exc: BaseException) -> str:
     return f"{type(exc).__name__}: {exc}"
 
 
-def _check(connection: BaseDatabaseWrapper) -> None:
+def check_handled(connection: BaseDatabaseWrapper) -> None:
     """Raise what says why a handler that returned has not handled."""
     state = condition(connection)
     if state is Condition.OVER:

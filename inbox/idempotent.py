@@ -20,9 +20,10 @@ from celery.states import SUCCESS
 from django.db import connections, router, transaction
 
 from inbox import results
-from inbox.calls import RolledBack
+from inbox.calls import check_handled
 from inbox.ledger import Claim, Ledger
 from inbox.registry import MAX_HANDLER_NAME
+from inbox.savepoints import Savepoints
 from inbox.transactions import kept_open
 from outbox.context import current_context
 from outbox.exceptions import ConfigurationError
@@ -137,13 +138,12 @@ class _Run:
             )
             if not claimed:
                 return self._duplicate()
+            savepoints = Savepoints(self.using)
+            savepoints.begin()
             with kept_open(connections[self.using]):
                 value = call()
-            if transaction.get_rollback(using=self.using):
-                raise RolledBack(
-                    "the transaction is marked for rollback, by set_rollback(True) or by a "
-                    "database error that was caught without an atomic() around its cause"
-                )
+            check_handled(connections[self.using])
+            savepoints.release()  # which is not there if the task has ended the transaction
             if self.again:
                 raise Retry("retry(throw=False) rolls back as well")
             if (result := results.write(value)) is not None:

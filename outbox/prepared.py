@@ -37,7 +37,7 @@ class _Releasing(_Cursor):
 
     def execute(self, query: Any, params: Any = None, **_: Any) -> Any:
         super().execute(query, params)
-        self.connection.execute("SELECT")
+        self.connection.execute("SELECT", prepare=False)
         return self
 
 

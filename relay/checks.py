@@ -94,7 +94,10 @@ def _addresses(url: str) -> set[str]:
     found = set()
     for each in url.split(";"):
         # What a part means when it is missing, as far as it matters here.
-        parts = parse_url(each)
+        try:
+            parts = parse_url(each)
+        except ValueError:
+            continue  # the broker's own check tells
         kind = parts["transport"] or "amqp"
         kind = "amqp" if kind in AMQP and kind != "amqps" else kind
         host = (parts["hostname"] or "localhost").replace("localhost", "127.0.0.1")

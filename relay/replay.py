@@ -16,6 +16,7 @@ from django.db.models import Count, Max, Min, Q, QuerySet
 from django.db.models.functions import Length
 from django.db.models.lookups import Exact
 
+from outbox.celery.wire import TASK_TYPE
 from outbox.envelope import Envelope
 from outbox.models import Message
 from outbox.routing import as_regex
@@ -54,6 +55,8 @@ class Selection:
         condition = Q(**{name: value for name, value in bounds.items() if value is not None})
         if self.types:
             condition &= reduce(or_, (_of_type(pattern) for pattern in self.types))
+        if TASK_TYPE not in self.types:  # most tasks would simply run a second time
+            condition &= ~Q(type=TASK_TYPE)
         return condition
 
 

@@ -8,6 +8,7 @@ from celery import Celery
 
 from outbox.celery import known
 from outbox.celery.policy import delivery, sending, with_context
+from outbox.celery.producer import OutboxProducer
 from outbox.celery.task import OutboxTask
 
 
@@ -39,6 +40,7 @@ class OutboxCelery(Celery):
         if headers := with_context(options.get("headers")):
             options["headers"] = headers
         producer = options.pop("producer", None) or options.pop("publisher", None)
+        wanted |= isinstance(producer, OutboxProducer)  # chosen by the task, which knows its call
         with sending(
             self,
             using=getattr(task, "outbox_using", None) or self.outbox_using,

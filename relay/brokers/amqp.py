@@ -103,6 +103,7 @@ class AMQPBroker(Broker):
         self._frames: Frames | None = None
         self._routes: Routes | None = None
         self._tasks: dict[str, TaskMessage] = {}
+        self._refusals: dict[bytes, tuple[str, float]] = {}
         self._next_tag = 1
         self._opened = 0.0
         self._window: ConfirmWindow | None = None
@@ -143,10 +144,17 @@ class AMQPBroker(Broker):
             return [Outcome(Status.UNKNOWN, _describe(exc)) for _ in page]
         try:
             sent = [each for index, each in enumerate(page) if index not in refused]
-            outcomes = iter(self._publish(sent))
+            outcomes = iter(self._publish_declared(sent))
         finally:
             self._tasks = {}
         return [refused.get(index) or next(outcomes) for index in range(len(page))]
+
+    def _publish_declared(self, page: Sequence[Envelope]) -> list[Outcome]:
+        outcomes = self._publish(page)
+        for each, outcome in zip(page, outcomes, strict=True):
+            if outcome.status is Status.UNROUTABLE and self._routes and each.id in self._tasks:
+                self._routes.forget(self._tasks[each.id])
+        return outcomes
 
     def _publish(self, page: Sequence[Envelope]) -> list[Outcome]:
         limit = self._options.MAX_IN_FLIGHT
@@ -292,7 +300,7 @@ class AMQPBroker(Broker):
             exchange=options.EXCHANGE,
             mandatory=options.MANDATORY,
         )
-        self._routes = Routes(connection)
+        self._routes = Routes(connection, self._refusals)
         self._channel, self._next_tag, self._opened = channel, 1, time.monotonic()
         return channel
 

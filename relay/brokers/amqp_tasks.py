@@ -1,10 +1,17 @@
 """Celery tasks on an AMQP broker: what must be there before they are published."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from amqp.exceptions import ChannelError
+from amqp.exceptions import (
+    AMQPNotImplementedError,
+    ChannelError,
+    FrameSyntaxError,
+    InvalidCommand,
+    NotAllowed,
+)
 from kombu import Connection
 
 from outbox.celery import wire
@@ -13,6 +20,12 @@ from outbox.celery.wire import TaskMessage
 from outbox.envelope import Envelope
 from outbox.exceptions import UndecodableMessage
 from relay.brokers.base import Outcome, Status
+
+CLOSING = (AMQPNotImplementedError, FrameSyntaxError, InvalidCommand, NotAllowed)
+"""For what a broker closes the connection over a declaration: an unknown type of exchange, say."""
+
+REFUSED_SECONDS = 300.0
+"""How long such a declaration is not tried again."""
 
 Prepared = tuple[dict[str, TaskMessage], dict[int, Outcome]]
 
@@ -23,8 +36,10 @@ class Routes:
     As Celery's producer would. Works on channels of its own, since a refusal closes the channel.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, refusals: dict[bytes, tuple[str, float]]) -> None:
+        """`refusals` outlive the connection: what it was closed for, and until when that counts."""
         self._connection = connection
+        self._refusals = refusals
         self._there: set[bytes] = set()
 
     def prepare(self, page: Sequence[Envelope]) -> Prepared:
@@ -54,17 +69,25 @@ class Routes:
 
         What was refused is not tried again within this page, and is in the next.
         """
-        wanted = msgspec.msgpack.encode((task.declare, task.exchange))
+        wanted = _route(task)
         if wanted in self._there:
             return ""
+        reason, until = self._refusals.get(wanted, ("", 0.0))
+        if time.monotonic() < until:
+            return reason
         if wanted not in missing:
-            if reason := self._declare(task):
+            if reason := self._declare(task, wanted):
                 missing[wanted] = reason
             else:
                 self._there.add(wanted)
         return missing.get(wanted, "")
 
-    def _declare(self, task: TaskMessage) -> str:
+    def forget(self, task: TaskMessage) -> None:
+        """Declare a task's queue anew before the next attempt: it has vanished."""
+        self._there.discard(_route(task))
+
+    def _declare(self, task: TaskMessage, wanted: bytes) -> str:
+        reason = ""
         channel: Any = self._connection.channel()
         try:
             for declared in task.declare:
@@ -73,7 +96,19 @@ class Routes:
                 # Publishing to an exchange that is missing would close the channel over it.
                 channel.exchange_declare(task.exchange, "direct", passive=True)
         except ChannelError as exc:
-            named = ", ".join(repr(each.name) for each in task.declare) or repr(task.exchange)
-            return f"the broker refuses {named}, which the task needs: {exc}"
-        channel.close()
-        return ""
+            reason = _refused(task, exc)
+        except CLOSING as exc:
+            # The connection is gone with it, for all: do not let it happen again at once.
+            self._refusals[wanted] = (_refused(task, exc), time.monotonic() + REFUSED_SECONDS)
+            raise
+        channel.close()  # py-amqp has opened it again after a refusal
+        return reason
+
+
+def _route(task: TaskMessage) -> bytes:
+    return msgspec.msgpack.encode((task.declare, task.exchange))
+
+
+def _refused(task: TaskMessage, exc: Exception) -> str:
+    named = ", ".join(repr(each.name) for each in task.declare) or repr(task.exchange)
+    return f"the broker refuses {named}, which the task needs: {exc}"

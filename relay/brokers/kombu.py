@@ -89,6 +89,13 @@ class KombuBroker(Broker):
             raise ConfigurationError("Use relay.brokers.amqp.AMQPBroker for an AMQP broker")
         if scheme in LOSING:
             raise ConfigurationError(f"The transport {scheme!r} of kombu {LOSING[scheme]}")
+        for each in url.split(";"):
+            try:
+                urlsplit(each).port  # noqa: B018 - it must be readable
+            except ValueError:
+                raise ConfigurationError(
+                    "The broker's URL cannot be read: user and password must be percent-encoded"
+                ) from None
         return cls(url, parse(KombuOptions, options, "OPTIONS"))
 
     @property
@@ -100,7 +107,12 @@ class KombuBroker(Broker):
         try:
             channel = self._channel()
             for envelope in page:
-                outcomes.append(_publish(channel, envelope))
+                try:
+                    outcomes.append(_publish(channel, envelope))
+                except self._errors():
+                    raise
+                except Exception as exc:  # a transport's own, about one message: too large, say
+                    outcomes.append(Outcome(Status.REFUSED, f"{type(exc).__name__}: {exc}"))
         except self._errors() as exc:
             self.close()
             lost = Outcome(Status.UNKNOWN, f"{type(exc).__name__}: {exc}")

@@ -1,5 +1,6 @@
 """Tasks whose effects happen once: what becomes of effects, receipts and results."""
 
+import contextlib
 import logging
 import uuid
 from typing import Any
@@ -276,4 +277,28 @@ def test_a_retry_is_sent_after_the_rollback(options: dict[str, Any]) -> None:
 
     assert Sending.in_transaction == [False]
     assert outcome.info.state == "RETRY"
+    assert (Effect.objects.count(), Receipt.objects.count()) == (0, 0)
+
+
+@postgresql
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda: connection.cursor().execute("SELECT 1 / 0"),
+        lambda: connection.connection.rollback(),
+        lambda: (connection.connection.rollback(), connection.connection.execute("SELECT 1")),
+    ],
+    ids=["failed", "over", "another"],
+)
+def test_a_transaction_that_will_not_commit_is_no_success(spoil: Any) -> None:
+    """A task that goes on after that, and returns, has not done what it says."""
+
+    @app.task(name=f"tests.spoils.{uuid.uuid4()}")
+    @idempotent
+    def spoils() -> None:
+        tasks.effect("spoils", 1)
+        with contextlib.suppress(Exception):
+            spoil()
+
+    assert run(spoils).state == "FAILURE"
     assert (Effect.objects.count(), Receipt.objects.count()) == (0, 0)

@@ -9,6 +9,7 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 import outbox
+from outbox.celery.wire import TASK_TYPE
 from outbox.models import Message
 from relay.brokers.base import Status
 from relay.exceptions import ReplayHalted
@@ -167,6 +168,17 @@ def test_types_are_patterns_of_which_one_must_match(registered: Registered) -> N
     assert types("t.order.#") == ["t.order.placed", "t.order.line.added"]
     assert types("other", "t.*") == ["t.refund", "other"]
     assert len(types("#")) == 4
+
+
+def test_tasks_only_if_they_are_asked_for() -> None:
+    """Most of them would run a second time."""
+    commit(1, 2)
+    publish()
+    Message.objects.filter(pk=positions()[1]).update(type=TASK_TYPE)
+
+    assert drain(replay()) == [1]
+    assert drain(replay(Selection(types=("#",)))) == [1]
+    assert drain(replay(Selection(types=(TASK_TYPE,)))) == [2]
 
 
 def test_one_key() -> None:

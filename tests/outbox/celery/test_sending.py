@@ -170,6 +170,17 @@ def test_a_bypass_goes_to_the_broker(app: Any, add: Any, send: Any) -> None:
     assert not Message.objects.exists()
 
 
+def test_a_call_decides_before_its_task(app: Any) -> None:
+    """A task that usually bypasses the outbox goes into it for one call."""
+    app.task(plus, name="unit.bypass", outbox=False, shared=False)
+
+    with transaction.atomic():
+        app.tasks["unit.bypass"].apply_async((1,), outbox=True)
+        app.send_task("unit.bypass", (2,), outbox=True)
+
+    assert [arguments(task)[0] for task in written()] == [[1], [2]]
+
+
 def test_outside_a_transaction_the_broker_is_used(add: Any) -> None:
     """By default a task that no data commits with goes its usual way."""
     with pytest.raises(OperationalError):

@@ -8,7 +8,12 @@ import pytest
 from kombu import Connection
 
 from outbox.celery import wire
-from outbox.celery.wire import CONTENT_TYPE, QueueDeclaration, TaskMessage
+from outbox.celery.wire import (
+    CONTENT_TYPE,
+    ExchangeDeclaration,
+    QueueDeclaration,
+    TaskMessage,
+)
 from outbox.envelope import Envelope
 from relay.brokers.amqp import AMQPBroker
 from relay.brokers.base import CONFIRMED, Status
@@ -30,7 +35,13 @@ def queue(broker_url: str) -> Iterator[str]:
         link.channel().queue_delete(name)
 
 
-def task(queue: str, *, exchange: str = "", **declared: Any) -> Envelope:
+def task(
+    queue: str,
+    *,
+    exchange: str = "",
+    exchange_declaration: ExchangeDeclaration | None = None,
+    **declared: Any,
+) -> Envelope:
     message_id = str(uuid.uuid4())
     message = TaskMessage(
         exchange=exchange,
@@ -38,7 +49,11 @@ def task(queue: str, *, exchange: str = "", **declared: Any) -> Envelope:
         headers={"task": "unit.add", wire.MESSAGE_ID: message_id},
         properties={"content_type": "application/json", "delivery_mode": 2},
         body="[]",
-        declare=[QueueDeclaration(name=queue, **declared)] if declared else [],
+        declare=(
+            [QueueDeclaration(name=queue, exchange=exchange_declaration, **declared)]
+            if declared
+            else []
+        ),
     )
     return Envelope(
         id=message_id,
@@ -95,3 +110,46 @@ def test_an_exchange_that_vanishes_is_the_tasks_fault(
 
     assert [outcome.status for outcome in outcomes] == [Status.REFUSED, Status.CONFIRMED]
     assert "NOT_FOUND" in outcomes[0].reason
+
+
+def test_a_declaration_that_closes_the_connection_holds_up_nothing_but_its_task(
+    broker: AMQPBroker, queue: str
+) -> None:
+    """The broker ends the connection over it, once; then the task is refused and others pass."""
+    odd = ExchangeDeclaration(name=f"odd-{uuid.uuid4()}", type="no-such-type")
+    page = [
+        task(queue, durable=True),
+        task(f"odd-{queue}", durable=True, exchange_declaration=odd),
+    ]
+
+    first = broker.publish(page)
+    second = broker.publish(page)
+
+    assert {outcome.status for outcome in first} == {Status.UNKNOWN}
+    assert [outcome.status for outcome in second] == [Status.CONFIRMED, Status.REFUSED]
+    assert "no-such-type" in second[1].reason
+
+
+def test_refusals_leave_no_channel_open(broker: AMQPBroker, queue: str) -> None:
+    broker.publish([task(queue, durable=True)])
+    assert broker._connection is not None
+    before = len(broker._connection.connection.channels)
+
+    for length in range(1, 6):
+        bad = task(queue, durable=True, queue_arguments={"x-max-length": length})
+        assert broker.publish([bad])[0].status is Status.REFUSED
+
+    assert len(broker._connection.connection.channels) == before
+
+
+def test_a_queue_that_vanishes_is_declared_again(
+    broker: AMQPBroker, broker_url: str, queue: str
+) -> None:
+    assert broker.publish([task(queue, durable=True)]) == [CONFIRMED]
+    with Connection(broker_url) as link:
+        link.channel().queue_delete(queue)
+
+    [lost] = broker.publish([task(queue, durable=True)])
+    [found] = broker.publish([task(queue, durable=True)])
+
+    assert (lost.status, found.status) == (Status.UNROUTABLE, Status.CONFIRMED)

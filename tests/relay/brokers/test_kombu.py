@@ -87,3 +87,12 @@ def test_transports_that_lose_messages_are_refused(url: str) -> None:
     """And AMQP, which has an adapter that can do more."""
     with pytest.raises(ConfigurationError):
         KombuBroker.from_settings(url, {}, using="default")
+
+
+@pytest.mark.parametrize("url", ["redis://:pa#ss@h/0", "redis://user:se/cret@h/0"])
+def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="percent-encoded") as refused:
+        KombuBroker.from_settings(url, {}, using="default")
+
+    assert "pa" not in str(refused.value).replace("password", "")
+    assert "cret" not in str(refused.value)
