@@ -121,6 +121,7 @@ def _open_transaction(world: World, service: Service) -> list[int] | None:
     rows = world.query(
         "SELECT l.objid::bigint FROM pg_stat_activity a "
         "LEFT JOIN pg_locks l ON l.pid = a.pid AND l.locktype = 'advisory' "
+        "AND l.mode = 'ExclusiveLock' AND l.objsubid = 2 "  # of a lane, by two keys
         "WHERE a.application_name = %s AND a.state = 'idle in transaction'",
         service.name,
     )
