@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-from django.core.checks import CheckMessage
+from django.core.checks import CheckMessage, Error
 
 from outbox.envelope import Envelope
+from outbox.exceptions import ConfigurationError
 from outbox.health import Finding
 
 
@@ -117,5 +118,9 @@ class Broker(ABC):
 
     @classmethod
     def check(cls, name: str, url: str, options: Mapping[str, Any]) -> list[CheckMessage]:
-        """Return system check messages about a relay's settings."""
+        """Return system check messages about a relay's settings: E002 if they are unusable."""
+        try:
+            cls.from_settings(url, options, using="default")
+        except ConfigurationError as exc:
+            return [Error(f"RELAYS[{name!r}]: {exc}", id="relay.E002")]
         return []

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
-from django.core.checks import CheckMessage, Error
 from kombu import Connection
 from kombu.common import maybe_declare
 from kombu.exceptions import KombuError
@@ -151,14 +150,6 @@ class KombuBroker(Broker):
         own = self._connection
         known = (*own.connection_errors, *own.channel_errors) if own else ()
         return (KombuError, OSError, *known)
-
-    @classmethod
-    def check(cls, name: str, url: str, options: Mapping[str, Any]) -> list[CheckMessage]:
-        try:
-            cls.from_settings(url, options, using="default")
-        except ConfigurationError as exc:
-            return [Error(f"RELAYS[{name!r}]: {exc}", id="relay.E002")]
-        return []
 
 
 def _publish(channel: Any, envelope: Envelope) -> Outcome:

@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
-from django.core.checks import CheckMessage, Error
 from django.utils.module_loading import import_string
 
 from outbox.envelope import Envelope
@@ -90,11 +89,3 @@ class LocalBroker(Broker):
     @property
     def address(self) -> str:
         return "inbox of this process"
-
-    @classmethod
-    def check(cls, name: str, url: str, options: Mapping[str, Any]) -> list[CheckMessage]:
-        try:
-            cls.from_settings(url, options, using="default")
-        except ConfigurationError as exc:
-            return [Error(f"RELAYS[{name!r}]: {exc}", id="relay.E002")]
-        return []

@@ -10,12 +10,11 @@ from django.db import connection
 from inbox.models import Receipt
 from outbox.envelope import Envelope
 from tests.inbox.support import (
-    Handling,
     Queue,
     block_effects,
+    bound_queue,
     happened,
     make_due,
-    make_queue,
     until,
     waiting_for_lock,
 )
@@ -31,13 +30,8 @@ MESSAGES = 60
 @pytest.fixture
 def queue(broker_url: str) -> Iterator[Queue]:
     """A queue that no other test uses, bound to the test app's event."""
-    found = make_queue(broker_url)
-    handling = Handling(found.name)
-    handling(name="bound")
-    found.declare()
-    handling.forget()
-    yield found
-    found.delete()
+    with bound_queue(broker_url) as found:
+        yield found
 
 
 @pytest.fixture

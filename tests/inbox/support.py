@@ -330,6 +330,18 @@ def make_queue(url: str, name: str = "", **settings: Any) -> Queue:
     return Queue(url, name, InboxSettings(**{**defaults, **settings}))
 
 
+@contextmanager
+def bound_queue(url: str) -> Iterator[Queue]:
+    """A queue that is declared and bound to the test app's event, until the block ends."""
+    found = make_queue(url)
+    handling = Handling(found.name)
+    handling(name="bound")
+    found.declare()
+    handling.forget()
+    yield found
+    found.delete()
+
+
 def records(caplog: Any, start: str) -> list[str]:
     """The log lines that begin so."""
     return [r.getMessage() for r in caplog.records if r.getMessage().startswith(start)]

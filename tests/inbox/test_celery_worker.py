@@ -18,7 +18,7 @@ from inbox.models import Receipt
 from outbox import use_context
 from outbox.models import Message
 from tests.inbox import celery_tasks as tasks
-from tests.inbox.support import Handling, Queue, effects, happened, make_queue, until
+from tests.inbox.support import Queue, bound_queue, effects, happened, until
 from tests.processes import Worker
 from tests.testapp.handlers import RECORD
 from tests.testapp.models import Effect
@@ -170,13 +170,8 @@ def test_tasks_of_tasks_are_in_their_conversation(celery: Tasks) -> None:
 @pytest.fixture
 def queue(broker_url: str) -> Iterator[Queue]:
     """A queue that no other test uses, bound to the test app's event."""
-    found = make_queue(broker_url)
-    handling = Handling(found.name)
-    handling(name="bound")
-    found.declare()
-    handling.forget()
-    yield found
-    found.delete()
+    with bound_queue(broker_url) as found:
+        yield found
 
 
 def step(queue: Queue, **settings: Any) -> dict[str, str]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from inbox.delivery import Delivery
 from inbox.models import DeadLetter, Receipt
 from tests.inbox.hostile import Case, case
-from tests.inbox.support import HAPPENED, Handling, Queue, happened, make_queue, receive
+from tests.inbox.support import HAPPENED, Handling, Queue, bound_queue, happened, receive
 from tests.inbox.test_delivery import tables
 from tests.inbox.test_frames import HOSTILE as FRAMES
 from tests.inbox.test_frames import raw
@@ -29,13 +29,8 @@ MEGABYTE = 1024 * 1024
 @pytest.fixture
 def queue(broker_url: str) -> Iterator[Queue]:
     """A queue that no other test uses, bound to the test app's event."""
-    found = make_queue(broker_url)
-    handling = Handling(found.name)
-    handling(name="bound")
-    found.declare()
-    handling.forget()
-    yield found
-    found.delete()
+    with bound_queue(broker_url) as found:
+        yield found
 
 
 def hostile(number: int, seed: int) -> Case:
