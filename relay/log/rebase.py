@@ -163,6 +163,7 @@ def _survey(using: str) -> list[Group] | None:
             using,
             _finding(chains),
         )
+        _query(using, statements.WHOLE_LOG, {})
         rows = _query(using, statements.GROUPS, _parameters(chains))
         return [Group(key, tuple(relays)) for key, relays in rows]
 
@@ -183,6 +184,7 @@ def _rebase(using: str, ids: BurnedIds, started: float) -> bool:
             "burned": [str(each) for each in ids.all],
             "now": site.now,
         }
+        _query(using, statements.WHOLE_LOG, {})
         rewritten = _query(using, statements.REWRITE, parameters)
         if any(returns for _relays, _count, returns in rewritten):
             raise _Busy  # parked since the survey; the next one finds its group

@@ -11,6 +11,13 @@ SELECT set_config('lock_timeout', '2s', true), set_config('statement_timeout', '
        pg_advisory_xact_lock(%(rebase_key)s, 0)
 """
 
+# For the two statements that read the whole log. Statistics that were taken while a restore was
+# still writing say that the table is empty, and what is joined row by row then takes the square of
+# its rows: 5 s for 4,000, 125 s for 20,000 instead of 0.2 s.
+WHOLE_LOG = """
+SELECT set_config('enable_nestloop', 'off', true), set_config('jit', 'off', true)
+"""
+
 # The snapshot that becomes every cursor, and the highest position in use, read before this
 # transaction gets an id; see PostgreSQLLog. What the lock needed is no longer needed.
 SITE = f"""

@@ -67,7 +67,10 @@ def running_worker(
     backend: str,
     database_url: str = "",
 ) -> Iterator[Worker]:
-    """Run `celery worker`, prefork, until the block ends; set up the app of this process alike."""
+    """Run `celery worker`, prefork, until the block ends; set up the app of this process alike.
+
+    Within the block of another one, the app is set up for the inner one.
+    """
     queue = f"tasks-{uuid.uuid4()}"
     options = {"PAGE_SIZE": 3} if backend.endswith("AMQPBroker") else {}
     with tempfile.TemporaryDirectory() as directory:
@@ -92,6 +95,16 @@ def running_worker(
 def _configured(environment: dict[str, str]) -> Iterator[None]:
     before = dict(os.environ)
     os.environ.update(environment)
+    _configure()
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        _configure()
+
+
+def _configure() -> None:
     tasks.configure(tasks.app)
     for name in ("queues", "router", "default_queue", "default_exchange", "send_task_message"):
         vars(tasks.app.amqp).pop(name, None)
@@ -100,11 +113,6 @@ def _configured(environment: dict[str, str]) -> Iterator[None]:
     tasks.app._pool = None
     tasks.app._backend_cache = None
     tasks.app._local = type(tasks.app._local)()
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @contextmanager

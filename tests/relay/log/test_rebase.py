@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection, connections, transaction
@@ -24,13 +25,14 @@ from relay.brokers.base import Status
 from relay.exceptions import MovedDatabase
 from relay.locks import REBASE_KEY
 from relay.log import PostgreSQLLog
+from relay.log import rebase as rebase_module
 from relay.log.base import Start
 from relay.log.rebase import rebase
 from relay.models import Checkpoint, Parked
 from relay.parked import ParkedState
 from relay.parking import discard
 from relay.replay import Replay, Selection
-from relay.sql.rebase import GROUPS
+from relay.sql import rebase as statements
 from relay.transfer import Transferred, transfer
 from tests.admin_pages import ALL_MODELS, detail_url, log_in, page, shown
 from tests.relay.log.moving import ELSEWHERE, explain, move, move_from_higher, move_from_lower
@@ -370,7 +372,7 @@ def test_parked_rows_are_found_by_index() -> None:
     chains = Checkpoint.objects.all()
     plan = json.dumps(
         explain(
-            GROUPS,
+            statements.GROUPS,
             {
                 "chains": [each.pk for each in chains],
                 "chain_lanes": [each.lane for each in chains],
@@ -656,6 +658,44 @@ def test_after_a_rebase_a_page_costs_what_a_page_costs(published: int) -> None:
     assert costs[2] < 40
     numbers = reading.broker.numbers()[published:]
     assert numbers == [*range(len(numbers))]
+
+
+@pytest.mark.parametrize("published", [1_000, 0])
+def test_statistics_taken_during_a_restore_make_no_rebase_slow(
+    published: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They say that the log is empty; no row of it may be looked at once for every other."""
+    reading = Reading()
+    commit(*range(published + 1))
+    reading.page(lane_of_a(), published + 1)
+    commit(*range(published + 1, 1_100))
+    move_from_lower()
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("DELETE FROM django_outbox_message")
+        cursor.execute("ANALYZE django_outbox_message")
+        transaction.set_rollback(True)
+    looked_at = []
+
+    def explaining(using: str, statement: str, parameters: dict[str, Any]) -> Any:
+        if statement in (statements.GROUPS, statements.REWRITE):
+            with transaction.atomic():
+                looked_at.append(rows_of(explain(statement, parameters)))
+                transaction.set_rollback(True)
+        return query(using, statement, parameters)
+
+    query = rebase_module._query
+    monkeypatch.setattr(rebase_module, "_query", explaining)
+    assert rebase("default")
+
+    assert len(looked_at) == 2
+    assert max(looked_at) < 20_000
+
+
+def rows_of(plan: dict[str, Any]) -> int:
+    """Count the rows that all nodes of a plan that was run have given or dropped."""
+    dropped = [plan.get(each, 0) for each in plan if each.startswith("Rows Removed by")]
+    mine = (plan["Actual Rows"] + sum(dropped)) * plan["Actual Loops"]
+    return int(mine) + sum(map(rows_of, plan.get("Plans", ())))
 
 
 def test_a_replay_waits_for_the_rebase() -> None:
