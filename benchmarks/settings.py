@@ -35,6 +35,7 @@ RELAYS = {
         "BACKEND": "relay.brokers.amqp.AMQPBroker",
         "URL": base.BROKER_URL or "amqp://guest:guest@127.0.0.1//",
         "OPTIONS": {"EXCHANGE": "bench"},
+        "PAGE_SIZE": int(os.environ.get("BENCH_PAGE", "0")),
         "START": os.environ.get("BENCH_START", "beginning"),
         **_pruning,
     },

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from outbox.admin_support import html
 from outbox.admin_support.base import KeysetChangeList
-from outbox.admin_support.envelopes import EnvelopeAdmin, TypeFilter, uuid_or_none
+from outbox.admin_support.envelopes import EnvelopeAdmin, TypeFilter, kind, uuid_or_none
 from outbox.admin_support.extensions import MessageExtension, Panel, message_extensions
 from outbox.admin_support.filters import ChoiceFilter
 from outbox.admin_support.html import Content
@@ -85,7 +85,7 @@ class MessageAdmin(EnvelopeAdmin):
     """
 
     search_fields = ("message_id", "key", "correlation_id")
-    search_help_text = _("Exact message id, key or correlation id")
+    search_help_text = _("Exact message id, key (of a task: its id) or correlation id")
     fieldsets = (
         (None, {"fields": ("happened_exactly", ("type", "version"), ("topic", "key"), "subject")}),
         (_("Data"), {"fields": ("shown_data", "shown_attributes")}),
@@ -107,7 +107,7 @@ class MessageAdmin(EnvelopeAdmin):
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         columns = [_column(each) for each in message_extensions() if each.column]
-        return ["happened", "type", "shown_key", *columns, "age", "position"]
+        return ["happened", "shown_type", "shown_key", *columns, "age", "position"]
 
     def get_list_filter(self, request: HttpRequest) -> list[Any]:
         extra = [each for extension in message_extensions() for each in extension.filters]
@@ -132,7 +132,9 @@ def flow_panel(message: Message, request: HttpRequest) -> Panel:
 
     Children are found through the flow: there is an index on correlation ids, none on causation.
     """
-    log = Message.objects.using(message._state.db).only("position", "message_id", "type", "time")
+    log = Message.objects.using(message._state.db).only(
+        "position", "message_id", "type", "topic", "time"
+    )
     parent_id = uuid_or_none(message.causation_id or "")
     parent = log.filter(message_id=parent_id).first() if parent_id else None
     caused = log.filter(correlation_id=message.correlation_id, causation_id=str(message.message_id))
@@ -158,7 +160,7 @@ def flow_panel(message: Message, request: HttpRequest) -> Panel:
 def _relative(relation: Content, message: Message, request: HttpRequest) -> list[Content]:
     return [
         relation,
-        html.detail_link(request, message, message.type),
+        html.detail_link(request, message, kind(message)),
         html.code(message.message_id),
         html.stamp(message.time),
     ]

@@ -30,7 +30,7 @@ class ScheduledChangeList(KeysetChangeList):
 class ScheduledAdmin(EnvelopeAdmin):
     """Scheduled messages, the latest emitted first; gone from here once they are due."""
 
-    list_display = ("due", "type", "shown_key", "happened", "shown_message_id")
+    list_display = ("due", "shown_type", "shown_key", "happened", "shown_message_id")
     list_filter = (TypeFilter,)
     search_fields = ("message_id", "key")
     search_help_text = _("Exact message id or key")

@@ -4,7 +4,7 @@ from importlib import import_module
 
 from benchmarks.question import Question
 
-NAMES = ("drain", "emit", "latency", "cost", "inbox", "lanes", "growth")
+NAMES = ("drain", "emit", "latency", "cost", "inbox", "lanes", "celery", "growth")
 """In the order of the page."""
 
 

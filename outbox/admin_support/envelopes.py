@@ -1,5 +1,6 @@
 """What the pages of messages have in common, whether they are in the log or wait to get there."""
 
+import sys
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -20,19 +21,29 @@ from outbox.registry import registry
 
 
 class TypeFilter(ColumnFilter):
-    """By event type; offers those that the service knows."""
+    """By event type; offers those that the service knows, and tasks where it has Celery."""
 
     title = _("type")
     parameter_name = column = "type"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, name) for name in sorted({event_type.name for event_type in registry})]
+        names = sorted({event_type.name for event_type in registry})
+        if "celery" in sys.modules:
+            names.append(wire.TASK_TYPE)
+        return [(name, name) for name in names]
+
+
+def kind(message: Any) -> str:
+    """Return the type of a message for a column; of a Celery task its name as well."""
+    if message.type == wire.TASK_TYPE:
+        return f"{message.topic} ({message.type})"
+    return str(message.type)
 
 
 class EnvelopeAdmin(ReadOnlyAdmin):
     """Shows rows that hold an envelope. Of `search_fields`, message_id takes UUIDs alone."""
 
-    list_display_links = ("type",)
+    list_display_links = ("shown_type",)
     list_defer = ("data", "attributes", "trace_state")
 
     def search_conditions(self, term: str) -> list[Q]:
@@ -48,6 +59,10 @@ class EnvelopeAdmin(ReadOnlyAdmin):
     @admin.display(description=_("time"))
     def happened_exactly(self, message: StoredEnvelope) -> str:
         return html.stamp(message.time, precise=True)
+
+    @admin.display(description=_("type"))
+    def shown_type(self, message: StoredEnvelope) -> str:
+        return kind(message)
 
     @admin.display(description=_("key"), empty_value=html.DASH)
     def shown_key(self, message: StoredEnvelope) -> str | None:

@@ -138,7 +138,8 @@ class OutboxProducer(Producer):
             data=data,
             content_type=wire.CONTENT_TYPE,
             topic=_column("name", name[:MAX_NAME], MAX_NAME),
-            subject=_column("id", task_id, MAX_ATTRIBUTE),
+            # A task and its retries go in order, and the admin finds them by this.
+            key=_column("id", task_id, MAX_ATTRIBUTE),
             time=datetime.now(UTC),
             **context,
         )

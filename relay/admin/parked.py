@@ -17,6 +17,7 @@ from django.utils.translation import ngettext
 from outbox.admin_support import html
 from outbox.admin_support.actions import ActingAdmin, write_down
 from outbox.admin_support.base import KeysetChangeList
+from outbox.admin_support.envelopes import kind
 from outbox.admin_support.extensions import Panel
 from outbox.admin_support.filters import ColumnFilter
 from outbox.admin_support.html import Content
@@ -84,7 +85,7 @@ class ParkedAdmin(ActingAdmin):
     list_display = (
         "shown_state",
         "relay",
-        "type",
+        "shown_type",
         "key",
         "reason",
         "attempts",
@@ -158,6 +159,10 @@ class ParkedAdmin(ActingAdmin):
         # Through the log, whose indexes find the position that ours are by.
         found = Message.objects.filter(Q(key=term) | _id_is(term)).order_by("-position")
         return [Q(position__in=list(found.values_list("position", flat=True)[:SEARCHED]))]
+
+    @admin.display(description=_("type"))
+    def shown_type(self, parked: Parked) -> str:
+        return kind(parked)
 
     @admin.display(description=_("state"))
     def shown_state(self, parked: Parked) -> str:

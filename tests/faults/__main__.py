@@ -100,7 +100,7 @@ def judge(world: World, fault: Fault) -> Outcome:
 
 def run_soak(ground: Ground, options: argparse.Namespace) -> tuple[str, bool]:
     seed = options.seed if options.seed is not None else random.randrange(10**6)
-    with World(ground, relays=3, consumers=3, rate=200, outage=10) as world:
+    with World(ground, relays=3, consumers=3, rate=300, outage=10) as world:
         soaked = soak(world, options.minutes, seed=seed)
     return describe(soaked, seed), soaked.verdict == KEPT
 

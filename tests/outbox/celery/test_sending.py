@@ -10,7 +10,7 @@ import pytest
 from celery import Celery, chain, chord, group, signals
 from django.contrib import admin
 from django.db import connection, transaction
-from django.test import override_settings
+from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from kombu import Exchange
 from kombu.exceptions import OperationalError
@@ -19,6 +19,7 @@ import outbox
 from outbox.admin_support.envelopes import EnvelopeAdmin
 from outbox.celery import OutboxTask, wire
 from outbox.models import Message
+from tests.admin_pages import list_url, log_in, page, rows, shown
 from tests.outbox.celery.support import NOWHERE, arguments, new_app, written
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -71,7 +72,7 @@ def test_a_task_is_one_insert(app: Any, way: str) -> None:
 
 
 def test_the_row_is_an_ordinary_message(add: Any) -> None:
-    """Type, topic, subject and context are where events have theirs."""
+    """Type, topic, key and context are where events have theirs."""
     with transaction.atomic(), outbox.use_context(correlation_id="flow", trace_parent="00-a-b-01"):
         result = add.delay(1, 2)
 
@@ -79,8 +80,8 @@ def test_the_row_is_an_ordinary_message(add: Any) -> None:
     assert (row.type, row.topic, row.subject, row.key) == (
         "celery.task",
         "unit.add",
-        result.id,
         None,
+        result.id,
     )
     assert (row.content_type, row.correlation_id) == (wire.CONTENT_TYPE, "flow")
     [task] = written()
@@ -351,6 +352,19 @@ def test_a_person_sees_name_id_and_arguments(add: Any) -> None:
     assert "hush" not in shown
 
 
+def test_the_admin_finds_a_task(client: Client, add: Any) -> None:
+    """By its name in the list, by the type in the filter, by its id in the search."""
+    log_in(client, "django_outbox.message")
+    with transaction.atomic():
+        first, second = add.delay(1, 2), add.delay(3, 4)
+
+    text = shown(page(client, list_url(Message)))
+    assert f"unit.add (celery.task) {first.id}" in text
+    assert "?type=celery.task" in page(client, list_url(Message))
+    [found] = rows(client, list_url(Message, f"?q={second.id}"))
+    assert found.key == second.id
+
+
 def test_protocol_one_works(app: Any, add: Any) -> None:
     """Where name and id stand in the body."""
     app.conf.task_protocol = 1
@@ -358,4 +372,4 @@ def test_protocol_one_works(app: Any, add: Any) -> None:
     with transaction.atomic():
         add.apply_async((1,), task_id=task_id)
 
-    assert Message.objects.get().subject == task_id
+    assert Message.objects.get().key == task_id
