@@ -1,6 +1,7 @@
 """What the management commands share: arguments, and errors of the database in words."""
 
 import argparse
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,6 +25,14 @@ def check_access(using: str) -> None:
             raise AccessDenied(
                 f"The database does not let us in (database {using!r}): {refused}."
             ) from exc
+
+
+def settle_down() -> None:
+    """Tell the garbage collector that what is loaded stays, so that it never looks at it again.
+
+    For processes that run for long and make many small objects: it took a tenth of their time.
+    """
+    gc.freeze()
 
 
 def database_alias(text: str) -> str:

@@ -8,7 +8,7 @@ import msgspec
 JSON = "application/json"
 
 
-class Envelope(msgspec.Struct, frozen=True):
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """One message: CloudEvents attributes and the data, byte for byte as emitted.
 
     `id` is unique within `source`. `key` is the ordering scope, `topic` the logical address.

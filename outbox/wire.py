@@ -127,7 +127,8 @@ def format_time(time: datetime) -> str:
     """Return a UTC timestamp in RFC 3339."""
     if time.tzinfo is not UTC:
         time = time.astimezone(UTC)
-    return time.isoformat()[: -len("+00:00")] + "Z"
+    # Without its zone: to write that out takes as long as all the rest.
+    return datetime.combine(time, time.time()).isoformat() + "Z"
 
 
 def _attributes(headers: Mapping[str, object]) -> dict[str, str]:

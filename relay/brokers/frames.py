@@ -107,8 +107,8 @@ def _table(envelope: Envelope, message_id: bytes) -> bytes:
     if envelope.time is not None:
         time = wire.format_time(envelope.time).encode()
         parts += (_TIME, _long(len(time)), time)
-    for start, read in _OPTIONAL:
-        if (text := read(envelope)) is not None:
+    for start, text in zip(_STARTS, _optional(envelope), strict=True):
+        if text is not None:
             value = text.encode()
             parts += (start, _long(len(value)), value)
     for name, extension in envelope.attributes.items():
@@ -145,7 +145,5 @@ def _string(name: str) -> bytes:
 
 _ID = _entry(wire.PREFIX + "specversion", wire.SPEC_VERSION) + _string(wire.PREFIX + "id")
 _TIME = _string(wire.PREFIX + "time")
-_OPTIONAL = tuple(
-    (_string(wire.PREFIX + attribute), attrgetter(field))
-    for field, attribute in wire.OPTIONAL.items()
-)
+_STARTS = [_string(wire.PREFIX + attribute) for attribute in wire.OPTIONAL.values()]
+_optional = attrgetter(*wire.OPTIONAL)

