@@ -4,6 +4,9 @@ from itertools import count
 
 from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.errors import OperationalError, error_from_result
+from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGconn
 
 _numbers = count(1)
 
@@ -52,14 +55,44 @@ class Savepoints:
 
     def _run(self, *statements: str) -> None:
         connection = connections[self._using]
-        with connection.cursor() as cursor:
-            if connection.vendor == "postgresql" and _takes_several(connection):
-                cursor.execute("; ".join(statements))
-            else:
+        if connection.vendor != "postgresql":
+            with connection.cursor() as cursor:
                 for statement in statements:
                     cursor.execute(statement)
+        elif _is_watched(connection):
+            with connection.cursor() as cursor:
+                for statement in statements if _prepares(connection) else ("; ".join(statements),):
+                    cursor.execute(statement)
+        else:
+            _send(connection, "; ".join(statements))
 
 
-def _takes_several(connection: BaseDatabaseWrapper) -> bool:
-    """Tell whether one call may have several statements: not if psycopg prepares them."""
-    return connection.connection.prepare_threshold is None
+def _send(connection: BaseDatabaseWrapper, statements: str) -> None:
+    """Execute statements without values by libpq alone, in half the time.
+
+    Neither Django nor psycopg has anything to add to them.
+    """
+    session: PGconn = connection.connection.pgconn
+    with connection.wrap_database_errors:
+        session.send_query(statements.encode())
+        failed = None
+        while (result := session.get_result()) is not None:
+            if result.status != ExecStatus.COMMAND_OK:
+                failed = failed or result  # what follows may only say that the session is gone
+        if failed is not None:
+            error = error_from_result(failed)
+            raise error if error.sqlstate else OperationalError(session.get_error_message())
+
+
+def _is_watched(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether somebody wants to see each statement, or psycopg has a BEGIN to send first."""
+    return bool(
+        connection.queries_logged
+        or connection.execute_wrappers
+        or connection.connection.info.transaction_status is TransactionStatus.IDLE
+    )
+
+
+def _prepares(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether psycopg prepares statements: then one call may not have several."""
+    return connection.connection.prepare_threshold is not None
