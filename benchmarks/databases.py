@@ -63,7 +63,10 @@ def service_database(servers: Servers, name: str) -> Iterator[Database]:
 
 
 def load(database: Database, messages: int, *, first: int = 0, **options: str) -> None:
-    """Emit messages of 250 bytes, as the service would, in transactions of 1,000."""
+    """Emit messages of 250 bytes, as the service would, in transactions of 1,000.
+
+    What the server has to do because of that, now or within minutes, is done when this returns.
+    """
     subprocess.run(
         [sys.executable, "-m", "benchmarks.workers.load", str(messages), str(first)],
         env=environment(DATABASE_URL=database.url("load"), **options),
@@ -71,3 +74,4 @@ def load(database: Database, messages: int, *, first: int = 0, **options: str) -
         stdout=subprocess.DEVNULL,
     )
     database.query("ANALYZE")
+    database.query("CHECKPOINT")

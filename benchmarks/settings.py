@@ -3,6 +3,8 @@
 BENCH_RELAY    the name of the relay, by default "default"
 BENCH_START    where it starts, by default from the beginning
 BENCH_LANES    how many lanes the log has, by default the default
+BENCH_PAGE     how many messages a page has, by default the default
+BENCH_PREPARE  the option prepare_threshold of the database's connections
 BENCH_QUEUE    the queue, by default "bench"
 BENCH_KEEP     seconds for which anything is kept, if it is pruned at all
 BENCH_HANDLED  a file for the times at which handlers' transactions have committed
@@ -19,6 +21,10 @@ INSTALLED_APPS = [
     *(app for app in base.INSTALLED_APPS if not app.startswith("project.")),
     "benchmarks.service",
 ]
+if "BENCH_PREPARE" in os.environ:
+    _options = base.DATABASES["default"].get("OPTIONS", {})
+    _options["prepare_threshold"] = int(os.environ["BENCH_PREPARE"])
+    base.DATABASES["default"]["OPTIONS"] = _options
 DEBUG = False  # with it Django keeps the last statements
 
 _keep = float(os.environ.get("BENCH_KEEP", 0))

@@ -29,7 +29,7 @@ EMPTY, HISTORY, HELD = "empty", "history", "held"
 
 def answer(study: Study) -> None:
     url = study.servers.broker_url
-    messages = study.size("messages", 20_000)
+    messages = study.size("messages", 40_000)
     study.parameters["rows"] = study.rows
     with ExitStack() as stack:
         stack.callback(drop_queue, url)

@@ -40,6 +40,7 @@ def answer(study: Study) -> None:
 
 
 OURS = "this library"
+PREPARED = "this library, with prepare_threshold"
 
 
 def emitters(study: Study, stack: ExitStack, transactions: int) -> dict[str, Run]:
@@ -48,7 +49,10 @@ def emitters(study: Study, stack: ExitStack, transactions: int) -> dict[str, Run
     batches = study.size("batches", 20)
     arguments = (str(transactions), str(batches))
     runs: dict[str, Run] = {
-        OURS: lambda: run_worker("emit", *arguments, DATABASE_URL=database.url())
+        OURS: lambda: run_worker("emit", *arguments, DATABASE_URL=database.url()),
+        PREPARED: lambda: run_worker(
+            "emit", *arguments, DATABASE_URL=database.url(), BENCH_PREPARE="5"
+        ),
     }
     if not study.peers:
         return runs
@@ -71,7 +75,7 @@ PEERS = {
 
 def note(study: Study, label: str, rounds: list[Mapping[str, float]]) -> None:
     """Note what a library adds to a transaction of the same kind."""
-    name = PEERS.get(label, "ours")
+    name = {OURS: "ours", PREPARED: "prepared", **PEERS}[label]
     for which in ("without", "with"):
         study.figures[f"{name}-{which}"] = Figure(
             label=f"{label}: {which} an event",
