@@ -29,18 +29,6 @@ class _Cursor(psycopg.Cursor[Any]):
         return super().execute(query, params, prepare=self.prepares, binary=True)
 
 
-class _Releasing(_Cursor):
-    """Which leaves no snapshot behind in a transaction that stays open.
-
-    The server keeps what it has executed, and its snapshot, until the next statement comes.
-    """
-
-    def execute(self, query: Any, params: Any = None, **_: Any) -> Any:
-        super().execute(query, params)
-        self.connection.execute("SELECT", prepare=False)
-        return self
-
-
 class _Preparing(_Cursor):
     """Whose statements the server keeps, whatever the connection says of those of others."""
 
@@ -53,6 +41,18 @@ class _Preparing(_Cursor):
             return super().execute(query, params)
         finally:
             self.connection.prepare_threshold = threshold
+
+
+class _Releasing(_Preparing):
+    """Which leaves no snapshot behind in a transaction that stays open.
+
+    The server keeps what it has executed, and its snapshot, until the next statement comes.
+    """
+
+    def execute(self, query: Any, params: Any = None, **_: Any) -> Any:
+        super().execute(query, params)
+        self.connection.execute("SELECT", prepare=False)
+        return self
 
 
 class _Counting(_Cursor):
@@ -72,9 +72,10 @@ def prepared_cursor(connection: BaseDatabaseWrapper) -> CursorWrapper:
 
 
 def bound_cursor(connection: BaseDatabaseWrapper) -> CursorWrapper:
-    """Return a cursor like prepared_cursor(), for statements whose plan depends on the values.
+    """Return a cursor like prepared_cursor() that costs another round trip, and pins no snapshot.
 
-    It costs another round trip, and pins no snapshot.
+    For statements whose best plan depends on the values: with `plan_cache_mode` set to
+    force_custom_plan they are parsed once and planned each time.
     """
     return _swapped(connection, _Releasing)
 

@@ -118,7 +118,7 @@ class PostgreSQLLog(Log):
         if floor is None:
             return window | self._first_window(now)
         (ceiling, position, complete, newest_sequence) = cursor[:4]
-        (window_start, next_start, window_previous, window_count, written_in, bound) = cursor[4:]
+        (window_start, next_start, window_previous, window_count, written_in, bound) = cursor[4:10]
         if moved:
             raise MovedDatabase(
                 f"Relay {self.relay!r}, lane {lane}: checkpoint {previous or 'of its start'} was "
@@ -170,7 +170,10 @@ class PostgreSQLLog(Log):
         return Int8(value) if type(value) is int else value
 
     def _query(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-        cursor = bound_cursor if statement in sql.PG_PAGES else prepared_cursor
+        cursor = prepared_cursor
+        if statement in sql.PG_PAGES:
+            cursor = bound_cursor
+            parameters = {name: self._stored(value) for name, value in parameters.items()}
         with cursor(connections[self.using]) as found:
             found.execute(statement, parameters)
             rows: list[tuple[Any, ...]] = found.fetchall()

@@ -178,6 +178,7 @@ SELECT pg_try_advisory_xact_lock_shared(%(rebase_key)s, 0)
 # the large one. A lane without a chain goes on where the relay has started, as if it had come that
 # far with that very checkpoint.
 # OFFSET 0 is a fence: to look for the minimum along the positions would be to read all history.
+# How the page is best read depends on where it starts, so it is planned each time.
 PG_CURSOR = f"""
 SELECT pg_current_snapshot()::text, here.system_identifier, {PG_MOVED},
        {_PARKED}, {_RETRIES.format(lane="%(lane)s", now=PG_STATEMENT_NOW)},
@@ -191,7 +192,8 @@ SELECT pg_current_snapshot()::text, here.system_identifier, {PG_MOVED},
                    ORDER BY m.transaction_id OFFSET 0) AS landed))
         FROM (SELECT o.sequence, o.transaction_id FROM {CHECKPOINT_TABLE} AS o
               WHERE o.relay = %(relay)s AND o.lane = c.lane AND o.previous = c.window_previous
-                AND c.complete AND c.window_count > %(large)s) AS opened)
+                AND c.complete AND c.window_count > %(large)s) AS opened),
+       set_config('plan_cache_mode', 'force_custom_plan', true)
 FROM {PG_HERE}
 LEFT JOIN LATERAL ({_PG_MY_NEWEST.format(lane="%(lane)s")}) AS own ON true
 LEFT JOIN LATERAL (SELECT * FROM ({_PG_MY_START}) AS start WHERE own.id IS NULL) AS start ON true
@@ -260,7 +262,7 @@ _COLUMNS = f"position, message_id, {_ENVELOPE}"
 # Planned by now, so handlers that run in this transaction get the planner back as it was.
 _PG_PLANNER = """
 AND (SELECT set_config('enable_bitmapscan', 'on', true) || set_config('enable_sort', 'on', true)
-) IS NOT NULL"""
+            || set_config('plan_cache_mode', 'auto', true)) IS NOT NULL"""
 
 
 def _pg_page(rows: str) -> str:

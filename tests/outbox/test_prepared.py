@@ -60,10 +60,15 @@ def test_a_statement_is_planned_once():
 
 
 def test_what_depends_on_its_values_is_planned_each_time():
-    """bound_cursor() leaves nothing in the session."""
+    """bound_cursor() leaves the statement in the session, and with the setting no plan."""
     with session() as own:
-        assert run(bound_cursor(own)) == ("a",)
-        assert kept(own) == 0
+        own.set_autocommit(False)
+        run(own.cursor(), "SELECT set_config('plan_cache_mode', %s, true)", "force_custom_plan")
+        for each in "abc":
+            assert run(bound_cursor(own), "SELECT %s::text", each) == (each,)
+        statement = "SELECT generic_plans, custom_plans FROM pg_prepared_statements"
+        assert run(own.cursor(), f"{statement} WHERE statement ~ %s", "::text$") == (0, 3)
+        own.rollback()
 
 
 @pytest.mark.parametrize("make", [prepared_cursor, bound_cursor, counting_cursor])
