@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 from benchmarks import history, relays
 from benchmarks.databases import Database, load, service_database
-from benchmarks.peers import NoPeers, peer_database, run_peer
+from benchmarks.peers.harness import NoPeers, peer_database, run_peer
 from benchmarks.processes import Process, run_manage
 from benchmarks.question import Question, Study, main
 from benchmarks.queues import drop_queue, fresh_queue

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 from benchmarks import compiled, relays
 from benchmarks.databases import Database, load, service_database
-from benchmarks.peers import NoPeers, peer_database, run_peer
+from benchmarks.peers.harness import NoPeers, peer_database, run_peer
 from benchmarks.processes import run_worker
 from benchmarks.question import Question, Study, main
 from benchmarks.queues import EXCHANGE, drop_queue, fresh_queue

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 from benchmarks.databases import service_database
-from benchmarks.peers import NoPeers, peer_database, run_peer
+from benchmarks.peers.harness import NoPeers, peer_database, run_peer
 from benchmarks.processes import run_worker
 from benchmarks.question import Question, Study, main
 from benchmarks.results import Figure, compared, limit
