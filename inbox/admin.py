@@ -1,5 +1,6 @@
 """The admin of the inbox: receipts and dead letters, also on the outbox's pages of messages."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from outbox.admin_support import html, payload
 from outbox.admin_support.extensions import MessageExtension, Panel, extend_messages
 from outbox.admin_support.filters import ChoiceFilter, ColumnFilter
 from outbox.admin_support.html import DASH, Content
+from outbox.celery.wire import TASK_SOURCE, TASK_TYPE
 from outbox.models import Message
 
 SHOWN = 50
@@ -43,7 +45,7 @@ class HandlerFilter(ColumnFilter):
     parameter_name = column = "handler"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, name) for name in sorted(handler.name for handler in handlers)]
+        return [(name, name) for name in sorted({each.name for each in handlers} | _task_names())]
 
 
 class StateFilter(ColumnFilter):
@@ -313,7 +315,10 @@ class InboxExtension(MessageExtension):
         return list(self._panels(message, request))
 
     def _panels(self, message: Message, request: HttpRequest) -> Iterator[Panel]:
+        about: dict[str, str | None]
         about = {"message_id": str(message.message_id), "source": message.source}
+        if message.type == TASK_TYPE:
+            about = {"message_id": message.key, "source": TASK_SOURCE}
         if html.may_view(request, Receipt):
             yield Panel(
                 title=_("Receipts"),
@@ -350,6 +355,15 @@ class InboxExtension(MessageExtension):
                     headings=(_("Reason"), _("State"), _("Group"), _("Handler"), _("Received")),
                     rows=rows,
                 )
+
+
+def _task_names() -> set[str]:
+    """Return the names of idempotent tasks, which leave receipts as handlers do."""
+    if "celery" not in sys.modules:
+        return set()
+    from celery import current_app  # noqa: PLC0415 - only where it is in use
+
+    return {name for name, task in current_app.tasks.items() if hasattr(task.run, "idempotent")}
 
 
 def _badge(row: Receipt | DeadLetter) -> str:

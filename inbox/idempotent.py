@@ -7,9 +7,11 @@ inbox.celery.
 import hashlib
 import inspect
 import logging
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import partial, wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
@@ -18,6 +20,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery.local import Proxy
 from celery.states import SUCCESS
 from django.db import connections, router, transaction
+from django.utils import timezone
 
 from inbox import results
 from inbox.calls import check_handled
@@ -25,6 +28,7 @@ from inbox.ledger import Claim, Ledger
 from inbox.registry import MAX_HANDLER_NAME
 from inbox.savepoints import Savepoints
 from inbox.transactions import kept_open
+from outbox.celery.wire import TASK_SOURCE, TASK_TYPE
 from outbox.context import current_context
 from outbox.exceptions import ConfigurationError
 from outbox.failpoints import hit
@@ -34,10 +38,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Key = str | Callable[..., object]
 
-SOURCE = "celery"
-"""The source of receipts of tasks."""
-TYPE = "celery.task"
 MAX_ID = 255
+TELLING = timedelta(seconds=5)
+"""How long a run may take, after its commit, to send callbacks and tell the result backend."""
 
 
 @overload
@@ -84,22 +87,24 @@ def idempotent(
                 with transaction.atomic(using=alias):
                     return call()
             message = task.request.id if key is None else _key(key, function, task, args, kwargs)
-            claim = (_within(message, MAX_ID), _within(task.name, MAX_HANDLER_NAME), SOURCE)
+            claim = (_within(message, MAX_ID), _within(task.name, MAX_HANDLER_NAME), TASK_SOURCE)
             running = _running.get()
             if running is not None and running.claim == claim:
                 return call()  # by another run() of the same task, which a subclass has extended
             value: R = _Run(task, claim, alias)(call)
             return value
 
+        run.idempotent = True  # type: ignore[attr-defined]
         return run
 
     return decorate if function is None else decorate(function)
 
 
 class _Duplicate(NamedTuple):
-    """A receipt that was there before, and what is known of the result."""
+    """A receipt that was there before: what is known of the result, and since when it is there."""
 
     result: str | None
+    since: datetime
 
 
 @dataclass(eq=False)
@@ -134,7 +139,7 @@ class _Run:
         with transaction.atomic(using=self.using):
             # Waits for a run of the same that has not ended, and then sees its receipt.
             claimed = ledger.claim(
-                [(name, source, message, TYPE, current_context().correlation_id)]
+                [(name, source, message, TASK_TYPE, current_context().correlation_id)]
             )
             if not claimed:
                 return self._duplicate()
@@ -158,8 +163,8 @@ class _Run:
         rows = Receipt.objects.using(self.using).filter(
             message_id=message, handler=name, source=source
         )
-        [result] = rows.values_list("result", flat=True) or [results.NOT_KEPT]
-        return _Duplicate(result)
+        [found] = rows.values_list("result", "changed") or [(results.NOT_KEPT, timezone.now())]
+        return _Duplicate(*found)
 
     def _first_result(self, found: _Duplicate) -> Any:
         task, number = self.task, self.task.request.id
@@ -169,7 +174,7 @@ class _Run:
             number,
             self.claim[0],
         )
-        if _has_succeeded(task, number):
+        if _has_succeeded(task, number, found.since):
             raise Ignore("it has succeeded before, and its result is there")
         # The first run ended before it could tell: what follows the task must not wait for ever.
         try:
@@ -217,13 +222,23 @@ def _hold_back_retries(task: Any) -> None:
     task.apply_async = apply_async
 
 
-def _has_succeeded(task: Any, number: str) -> bool:
-    """Tell whether the result backend has the result; to read that of RPC would take it away."""
+def _has_succeeded(task: Any, number: str, since: datetime) -> bool:
+    """Tell whether the result backend has the result; to read that of RPC would take it away.
+
+    The first run commits before it sends callbacks and tells the backend. If it was there just now,
+    it may be at that still: it gets time for it.
+    """
     from celery.backends.base import DisabledBackend  # noqa: PLC0415 - loads most of Celery
 
     if isinstance(task.backend, DisabledBackend) or not task.backend.persistent:
         return False
-    return bool(task.AsyncResult(number).state == SUCCESS)
+    until = since + TELLING
+    while task.AsyncResult(number).state != SUCCESS:
+        left = (until - timezone.now()) / timedelta(seconds=1)
+        if left <= 0:
+            return False
+        time.sleep(min(left, TELLING / timedelta(seconds=1), 0.05))
+    return True
 
 
 def _key(

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from asgiref.sync import sync_to_async
+from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError, atomic
@@ -20,7 +21,7 @@ from outbox.conf import OutboxSettings, outbox_settings
 from outbox.context import current_context
 from outbox.due import Due, due
 from outbox.envelope import JSON, Envelope
-from outbox.exceptions import InvalidEvent, PayloadTooLarge, TransactionRequired
+from outbox.exceptions import ConfigurationError, InvalidEvent, PayloadTooLarge, TransactionRequired
 from outbox.ids import uuid7_text
 from outbox.lanes import hash_of, lane_of
 from outbox.prepared import counting_cursor
@@ -103,6 +104,11 @@ async def aemit_many(events: Iterable[object], *, using: str | None = None) -> l
 
 def write_database() -> str:
     """Return the alias of the database that holds the outbox, as the routers say."""
+    if not apps.is_installed("outbox"):
+        raise ConfigurationError(
+            "The outbox is not installed: add 'outbox' and 'relay' to INSTALLED_APPS, and run "
+            "manage.py migrate."
+        )
     from outbox.models import Message  # noqa: PLC0415 - models are not loaded when this is imported
 
     return router.db_for_write(Message)
@@ -169,11 +175,17 @@ def _write_some_later(
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool:
-    """Tell whether the caller has opened a transaction; the one around a TestCase is not his."""
+    """Tell whether the caller has opened a transaction; the one around a TestCase is not his.
+
+    Connects to nothing: without a connection there is none, and who only asks may be where none can
+    be opened, as in an event loop.
+    """
     if connection.in_atomic_block:
         # A TestCase opens its own first, so the innermost block tells.
         return not getattr(connection.atomic_blocks[-1], "_from_testcase", False)
-    return not connection.get_autocommit()
+    if connection.connection is None:
+        return not connection.settings_dict["AUTOCOMMIT"]
+    return not connection.autocommit
 
 
 def wrap(draft: Draft, conf: OutboxSettings, now: datetime | None = None) -> Envelope:

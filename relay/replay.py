@@ -6,7 +6,7 @@ confirmed, so the order per key is that of the first time.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
 from operator import or_
@@ -142,6 +142,12 @@ class Replay:
             each for each in self._selection.types if not log.filter(_of_type(each)).exists()
         ]
         told = f" There is no message of type {', '.join(unknown)}." if unknown else ""
+        tasks = replace(self._selection, types=(TASK_TYPE,)).condition()
+        if not self._selection.types and log.filter(tasks).exists():
+            told += (
+                " There are Celery tasks, which run again if they are published again: for that, "
+                f"name their type, {TASK_TYPE}."
+            )
         key = self._selection.key
         if key is not None and not log.filter(key=key).exists():
             told += f" There is no message of key {key!r}."

@@ -14,14 +14,14 @@ from outbox.admin_support import html, payload
 from outbox.admin_support.base import ReadOnlyAdmin
 from outbox.admin_support.filters import ColumnFilter
 from outbox.admin_support.html import Content
-from outbox.celery import wire
+from outbox.celery import known, wire
 from outbox.exceptions import UndecodableMessage
 from outbox.models import StoredEnvelope
 from outbox.registry import registry
 
 
 class TypeFilter(ColumnFilter):
-    """By event type; offers those that the service knows, and tasks where it has Celery."""
+    """By event type, or by the name of a task; offers those that the service knows."""
 
     title = _("type")
     parameter_name = column = "type"
@@ -29,8 +29,13 @@ class TypeFilter(ColumnFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         names = sorted({event_type.name for event_type in registry})
         if "celery" in sys.modules:
-            names.append(wire.TASK_TYPE)
+            names += [wire.TASK_TYPE, *sorted(known.task_names().difference(names))]
         return [(name, name) for name in names]
+
+    def unindexed(self) -> Q | None:
+        if self.chosen in known.task_names() and not registry.knows(self.chosen):
+            return Q(type=wire.TASK_TYPE, topic=self.chosen)
+        return super().unindexed()
 
 
 def kind(message: Any) -> str:

@@ -1,6 +1,11 @@
-"""The Celery apps of this process whose tasks go into the outbox; system checks look at them."""
+"""The Celery apps of this process whose tasks go into the outbox, for checks and the admin."""
 
 from typing import Any
 from weakref import WeakSet
 
 apps: WeakSet[Any] = WeakSet()
+
+
+def task_names() -> set[str]:
+    """Return the names of these apps' tasks, without those of Celery itself."""
+    return {name for app in apps for name in app.tasks if not name.startswith("celery.")}

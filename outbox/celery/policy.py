@@ -1,5 +1,6 @@
 """Which way a task's message goes: into the outbox, or straight to Celery's broker."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -19,6 +20,8 @@ from outbox.exceptions import TransactionRequired
 
 _direct: ContextVar[bool] = ContextVar("outbox_celery_direct", default=False)
 _worker = False
+_warned: set[str] = set()
+logger = logging.getLogger("outbox")
 
 
 @contextmanager
@@ -50,6 +53,7 @@ def delivery(
     if in_transaction(connections[alias]):
         yield OutboxProducer(app, alias)
         return
+    _warn_of_other_transactions(alias)
     policy = outbox_settings().CELERY_OUTSIDE
     if policy == "direct" or _worker or given is not None:
         yield given
@@ -62,6 +66,22 @@ def delivery(
             f"A task is sent outside a transaction on the database {alias!r}, which "
             "OUTBOX['CELERY_OUTSIDE'] makes an error. Wrap it and your data in "
             f"transaction.atomic({block}), or send it with outbox=False."
+        )
+
+
+def _warn_of_other_transactions(alias: str) -> None:
+    """Say once of each database that a transaction there does not hold tasks back."""
+    others = {each.alias for each in connections.all(initialized_only=True) if in_transaction(each)}
+    for other in sorted(others - _warned):
+        _warned.add(other)
+        logger.warning(
+            "A Celery task was sent in a transaction on the database %r, whose rollback does not "
+            "take it back: the outbox is on %r. Give the task, or the app, outbox_using=%r and "
+            "migrate the outbox there, or put the data on %r. This is told once for each database.",
+            other,
+            alias,
+            other,
+            alias,
         )
 
 

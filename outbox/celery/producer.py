@@ -1,9 +1,10 @@
 """What stands in for kombu's Producer: it writes the message that Celery made into the outbox."""
 
+import logging
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -24,6 +25,12 @@ from outbox.exceptions import InvalidEvent, PayloadTooLarge
 from outbox.ids import uuid7_text
 from outbox.registry import MAX_NAME
 from outbox.wire import MAX_ATTRIBUTE, flaw
+
+SILENCE = 60
+"""Seconds without events for monitors after one that could not be published."""
+
+_silent_until = 0.0
+logger = logging.getLogger("outbox")
 
 
 class OutboxProducer(Producer):
@@ -147,13 +154,32 @@ class OutboxProducer(Producer):
 
     def _publish_event(self, event: Any, **options: Any) -> None:
         """Publish what monitors are told, after the commit and at best: they live with losses."""
-        publish = partial(self._publish_directly, event, options)
+
+        def publish() -> None:
+            _publish_at_best(self._app, event, options)
+
         if connections[self._using].in_atomic_block:  # manual transactions have no hooks
             transaction.on_commit(publish, using=self._using, robust=True)
 
-    def _publish_directly(self, event: Any, options: dict[str, Any]) -> None:
-        with self._app.amqp.producer_pool.acquire(block=True) as producer:
+
+def _publish_at_best(app: Celery, event: Any, options: dict[str, Any]) -> None:
+    """Publish an event for monitors; if the broker is away, none for a while.
+
+    Whoever has just committed shall not wait for a broker, once for each task.
+    """
+    global _silent_until
+    if time.monotonic() < _silent_until:
+        return
+    try:
+        with app.amqp.producer_pool.acquire(block=True) as producer:
             producer.publish(event, retry=False, **options)
+    except Exception as exc:
+        _silent_until = time.monotonic() + SILENCE
+        logger.warning(
+            "No task-sent events for %d s, as the broker is away: %s. Tasks are in the outbox.",
+            SILENCE,
+            exc,
+        )
 
 
 def _identity(body: Any, headers: Mapping[str, Any] | None) -> tuple[str, str] | None:

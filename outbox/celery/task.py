@@ -16,7 +16,7 @@ class OutboxTask(DjangoTask):  # type: ignore[type-arg]
     delay(), apply_async(), signatures and whole canvases write into the outbox within a
     transaction; outside, OUTBOX["CELERY_OUTSIDE"] says what they do. `outbox = False` on a task, or
     as an option of one call, goes straight to Celery's broker. `outbox_using` is the alias of the
-    database; by default routers choose.
+    database; by default that of the app, if it has one, else routers choose.
     """
 
     abstract = True
@@ -57,7 +57,7 @@ class OutboxTask(DjangoTask):  # type: ignore[type-arg]
         wanted = self.outbox if outbox is None else outbox
         with sending(
             self.app,
-            using=self.outbox_using,
+            using=self._outbox_database(),
             outbox=wanted and not options.get("connection"),
             producer=producer,
         ) as chosen:
@@ -70,10 +70,14 @@ class OutboxTask(DjangoTask):  # type: ignore[type-arg]
     def apply_async_on_commit(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Call apply_async() once the transaction commits, as delay_on_commit() does."""
         wanted = kwargs.get("outbox", self.outbox) and not self.app.conf.task_always_eager
-        if wanted and in_transaction(connections[self.outbox_using or write_database()]):
+        if wanted and in_transaction(connections[self._outbox_database() or write_database()]):
             self.apply_async(*args, **kwargs)
         else:
             super().apply_async_on_commit(*args, **kwargs)
+
+    def _outbox_database(self) -> str | None:
+        """Return the alias that the task names, or its app; None where routers choose."""
+        return self.outbox_using or getattr(self.app, "outbox_using", None)
 
     def retry(self, *args: Any, **kwargs: Any) -> Any:
         """Retry the task; see Celery. Never through the outbox.

@@ -15,6 +15,8 @@ from outbox.envelope import Envelope
 from outbox.exceptions import InvalidEvent, UndecodableMessage
 
 TASK_TYPE = "celery.task"
+TASK_SOURCE = "celery"
+"""The source of receipts of tasks, in the inbox."""
 CONTENT_TYPE = "application/vnd.celery.task+json"
 
 MESSAGE_ID = "outbox_message_id"

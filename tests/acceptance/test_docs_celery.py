@@ -33,10 +33,11 @@ def numbered(number: int) -> None:
 @pytest.fixture
 def app() -> OutboxCelery:
     """The app of the page, but with a broker that nobody can reach: nothing may go there."""
-    first, *_ = blocks("celery-tasks.md")
+    first, package, *_ = blocks("celery-tasks.md")
+    assert "from project.celery import app" in package
     names: dict[str, Any] = {}
     before = list(import_modules.receivers or ())
-    exec(first, names)
+    exec(first.replace('("project")', '("project", set_as_current=False)'), names)
     import_modules.receivers = before  # it would look for tasks of the project when that starts
     app: OutboxCelery = names["app"]
     app.conf.update(broker_url="amqp://nobody.invalid", broker_connection_retry=False)
@@ -83,7 +84,7 @@ def test_the_calls_of_the_table_mean_the_same(app: OutboxCelery) -> None:
 
 def test_the_relays_of_the_pages_are_usable() -> None:
     """Each value of RELAYS gives brokers that carry what it says."""
-    _, *settings = blocks("celery-tasks.md")
+    _, _, *settings = blocks("celery-tasks.md")
     found = []
     for block in settings:
         names: dict[str, Any] = {}

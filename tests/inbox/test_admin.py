@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import celery
 import pytest
 from django.db import transaction
 from django.test import Client
@@ -10,8 +11,10 @@ import outbox
 from inbox.models import DeadLetter, Receipt
 from inbox.registry import handler, handlers
 from outbox.admin_support import keyset
+from outbox.celery import OutboxCelery
 from outbox.models import Message
 from tests.admin_pages import ALL_MODELS, counted, detail_url, list_url, log_in, page, rows, shown
+from tests.inbox import celery_app, celery_tasks
 from tests.support import Counted
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db]
@@ -220,6 +223,23 @@ def test_the_panel_of_a_message_shows_states(viewer: Client) -> None:
     assert after == before
     assert "billing.remind dead 16" in shown(text)
     assert "ValueError: x" in text
+
+
+def test_an_idempotent_task_has_its_receipt_on_its_message(viewer: Client) -> None:
+    """Found by the id of the task; its name is offered where receipts are filtered by handler."""
+    name = celery_tasks.once.name
+    with transaction.atomic():
+        sent = OutboxCelery("admin", set_as_current=False).send_task(name, (1,))
+    receipt(name, message_id=sent.id, source="celery", type="celery.task")
+    before = celery.current_app._get_current_object()
+    celery_app.app.set_current()
+    try:
+        text = page(viewer, list_url(Receipt))
+    finally:
+        before.set_current()
+
+    assert f"{name} processed 1" in shown(page(viewer, detail_url(Message.objects.get())))
+    assert f"?handler={name}" in text
 
 
 def test_nothing_can_be_changed(admin_client: Client, client: Client) -> None:

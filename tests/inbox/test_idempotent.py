@@ -2,16 +2,19 @@
 
 import contextlib
 import logging
+import time
 import uuid
 from typing import Any
 
 import pytest
-from celery import Task
+from celery import Celery, Task
 from celery.app.trace import build_tracer
 from celery.exceptions import MaxRetriesExceededError
 from django.db import connection, transaction
+from django.utils import timezone
 
 from inbox.celery import idempotent
+from inbox.idempotent import TELLING, _has_succeeded
 from inbox.models import Receipt
 from outbox.exceptions import ConfigurationError
 from tests.inbox import celery_tasks as tasks
@@ -302,3 +305,15 @@ def test_a_transaction_that_will_not_commit_is_no_success(spoil: Any) -> None:
 
     assert run(spoils).state == "FAILURE"
     assert (Effect.objects.count(), Receipt.objects.count()) == (0, 0)
+
+
+def test_a_first_run_that_has_just_committed_gets_time_to_tell() -> None:
+    """It has committed before the result backend knows; callbacks must not be sent by both."""
+    app = Celery("told", backend="cache+memory://", set_as_current=False)
+    task = app.task(name="told.task")(tasks.effect)
+    now = timezone.now()
+    with in_thread(lambda: _has_succeeded(task, "t1", now)) as found:
+        time.sleep(0.1)
+        app.backend.store_result("t1", 1, "SUCCESS")
+        assert found.get() is True
+    assert not _has_succeeded(task, "t2", now - TELLING)

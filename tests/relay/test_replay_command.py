@@ -14,6 +14,7 @@ from django.test import override_settings
 
 import outbox
 from inbox.models import Receipt
+from outbox.celery import OutboxCelery
 from outbox.models import Message
 from relay.brokers.base import CONFIRMED
 from relay.brokers.local import LocalBroker
@@ -62,6 +63,14 @@ def test_it_publishes_again_and_exits_0(local: dict[str, str]) -> None:
     assert list(Effect.objects.order_by("pk").values_list("number", flat=True)) == [2, 3]
     last = json.loads(output.splitlines()[-1])
     assert (last["message"], last["replayed"], last["next_position"]) == ("stopped", 2, first + 3)
+
+
+def test_tasks_have_to_be_asked_for() -> None:
+    """They would run again, so a key alone does not name them; it is said how."""
+    with transaction.atomic():
+        sent = OutboxCelery("replay", set_as_current=False).send_task("shop.charge", (1,))
+    with pytest.raises(CommandError, match=r"name their type, celery\.task"):
+        call("--key", sent.id)
 
 
 def test_receivers_drop_what_they_have_had(local: dict[str, str]) -> None:

@@ -1,5 +1,6 @@
 """Which way tasks go, and what stands in the outbox then."""
 
+import asyncio
 import uuid
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,8 +17,10 @@ from kombu import Exchange
 from kombu.exceptions import OperationalError
 
 import outbox
+from outbox import emitting
 from outbox.admin_support.envelopes import EnvelopeAdmin
-from outbox.celery import OutboxTask, wire
+from outbox.celery import OutboxTask, policy, producer, wire
+from outbox.exceptions import ConfigurationError, TransactionRequired
 from outbox.models import Message
 from tests.admin_pages import list_url, log_in, page, rows, shown
 from tests.outbox.celery.support import NOWHERE, arguments, new_app, written
@@ -363,6 +366,7 @@ def test_the_admin_finds_a_task(client: Client, add: Any) -> None:
     assert "?type=celery.task" in page(client, list_url(Message))
     [found] = rows(client, list_url(Message, f"?q={second.id}"))
     assert found.key == second.id
+    assert len(rows(client, list_url(Message, "?type=unit.add"))) == 2
 
 
 def test_protocol_one_works(app: Any, add: Any) -> None:
@@ -373,3 +377,72 @@ def test_protocol_one_works(app: Any, add: Any) -> None:
         add.apply_async((1,), task_id=task_id)
 
     assert Message.objects.get().key == task_id
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "send_task"])
+def test_the_database_of_the_app_counts(
+    app: Any, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For tasks that name none, whatever the routers say."""
+    monkeypatch.setattr("outbox.celery.policy.write_database", lambda: "other")
+    monkeypatch.setattr("outbox.celery.task.write_database", lambda: "other")
+    app.outbox_using = "default"
+    with transaction.atomic():
+        WAYS[way](app)
+
+    assert len(written()) == 1
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+def test_a_transaction_on_another_database_is_told(
+    add: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rollback does not take the task back, which nobody expects; once is enough."""
+    monkeypatch.setattr(policy, "_warned", set())
+    with outside("own"), transaction.atomic(using="other"):
+        add.delay(1, 2)
+        add.delay(3, 4)
+
+    [told] = caplog.messages
+    assert "in a transaction on the database 'other'" in told
+    assert "outbox_using='other'" in told
+
+
+def test_events_for_monitors_do_no_harm(
+    app: Any, add: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the broker away other hooks run, it is told once, and not tried for each task."""
+    monkeypatch.setattr(producer, "_silent_until", 0.0)
+    app.conf.task_send_sent_event = True
+    ran: list[int] = []
+    for number in range(3):
+        with transaction.atomic():
+            add.delay(1, number)
+            transaction.on_commit(lambda number=number: ran.append(number))  # type: ignore[misc]
+
+    assert ran == [0, 1, 2]
+    assert len(written()) == 3
+    [told] = caplog.messages
+    assert "No task-sent events for 60 s" in told
+
+
+def test_to_ask_for_a_transaction_opens_no_connection(add: Any) -> None:
+    """Celery needs none to send a task, so where none can be opened it still works."""
+    connection.close()
+    with outside("error"), pytest.raises(TransactionRequired):
+        add.delay(1, 2)
+    assert connection.connection is None
+
+    async def in_a_loop() -> None:
+        with pytest.raises(TransactionRequired):
+            add.delay(1, 2)
+
+    with outside("error"):
+        asyncio.run(in_a_loop())
+
+
+def test_without_the_app_it_says_what_to_do(add: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of what Django says about models."""
+    monkeypatch.setattr(emitting.apps, "is_installed", lambda name: name != "outbox")
+    with pytest.raises(ConfigurationError, match="add 'outbox' and 'relay' to INSTALLED_APPS"):
+        add.delay(1, 2)
