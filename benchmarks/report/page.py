@@ -31,7 +31,8 @@ as what is measured, and share its cores.
 
 A message has 250 bytes of JSON as data, and the headers of the envelope. A relay writes to a
 durable topic exchange with a quorum queue behind it: persistent, mandatory, confirmed. Peers write
-the same payload to the same queue.
+the same payload to the same queue. What limits each figure, and what was tried:
+[where the time goes](decisions/0004-where-the-time-goes.md).
 """
 
 
