@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from functools import partial, wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
@@ -20,7 +19,6 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery.local import Proxy
 from celery.states import SUCCESS
 from django.db import connections, router, transaction
-from django.utils import timezone
 
 from inbox import results
 from inbox.calls import check_handled
@@ -39,8 +37,9 @@ R = TypeVar("R")
 Key = str | Callable[..., object]
 
 MAX_ID = 255
-TELLING = timedelta(seconds=5)
-"""How long a run may take, after its commit, to send callbacks and tell the result backend."""
+TELLING = 5.0
+"""Seconds that a run may take, after its commit, to send callbacks and tell the result backend."""
+LOOK_AGAIN = 0.05
 
 
 @overload
@@ -101,10 +100,9 @@ def idempotent(
 
 
 class _Duplicate(NamedTuple):
-    """A receipt that was there before: what is known of the result, and since when it is there."""
+    """A receipt that was there before, and what is known of the result."""
 
     result: str | None
-    since: datetime
 
 
 @dataclass(eq=False)
@@ -163,8 +161,8 @@ class _Run:
         rows = Receipt.objects.using(self.using).filter(
             message_id=message, handler=name, source=source
         )
-        [found] = rows.values_list("result", "changed") or [(results.NOT_KEPT, timezone.now())]
-        return _Duplicate(*found)
+        [result] = rows.values_list("result", flat=True) or [results.NOT_KEPT]
+        return _Duplicate(result)
 
     def _first_result(self, found: _Duplicate) -> Any:
         task, number = self.task, self.task.request.id
@@ -174,7 +172,7 @@ class _Run:
             number,
             self.claim[0],
         )
-        if _has_succeeded(task, number, found.since):
+        if _has_succeeded(task, patience=TELLING if self.claim[0] == number else 0):
             raise Ignore("it has succeeded before, and its result is there")
         # The first run ended before it could tell: what follows the task must not wait for ever.
         try:
@@ -222,22 +220,24 @@ def _hold_back_retries(task: Any) -> None:
     task.apply_async = apply_async
 
 
-def _has_succeeded(task: Any, number: str, since: datetime) -> bool:
+def _has_succeeded(task: Any, patience: float) -> bool:
     """Tell whether the result backend has the result; to read that of RPC would take it away.
 
-    The first run commits before it sends callbacks and tells the backend. If it was there just now,
-    it may be at that still: it gets time for it.
+    The first run commits before it sends callbacks and tells the backend. It may be at that still,
+    so it gets some time for it.
     """
     from celery.backends.base import DisabledBackend  # noqa: PLC0415 - loads most of Celery
 
+    request = task.request
     if isinstance(task.backend, DisabledBackend) or not task.backend.persistent:
         return False
-    until = since + TELLING
-    while task.AsyncResult(number).state != SUCCESS:
-        left = (until - timezone.now()) / timedelta(seconds=1)
-        if left <= 0:
+    if request.is_eager or task.ignore_result or request.ignore_result:
+        patience = 0
+    deadline = time.monotonic() + patience
+    while task.AsyncResult(request.id).state != SUCCESS:
+        if time.monotonic() >= deadline:
             return False
-        time.sleep(min(left, TELLING / timedelta(seconds=1), 0.05))
+        time.sleep(LOOK_AGAIN)
     return True
 
 

@@ -4,7 +4,8 @@ from itertools import count
 
 from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg.errors import OperationalError, error_from_result
+from psycopg import generators
+from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn
 
@@ -40,7 +41,9 @@ class Savepoints:
         connection = connections[self._using]
         connection.needs_rollback = False
         try:
-            self._run(f"ROLLBACK TO SAVEPOINT {self._name}")
+            # By psycopg, which forgets then what it has prepared.
+            with connection.cursor() as cursor:
+                cursor.execute(f"ROLLBACK TO SAVEPOINT {self._name}")
         except DatabaseError:
             connection.needs_rollback = True
             return False
@@ -70,24 +73,22 @@ class Savepoints:
 def _send(connection: BaseDatabaseWrapper, statements: str) -> None:
     """Execute statements without values by libpq alone, in half the time.
 
-    Neither Django nor psycopg has anything to add to them.
+    Neither Django nor psycopg has anything to add to them. It waits as psycopg does, so that other
+    threads, greenlets and signals have their turn.
     """
     session: PGconn = connection.connection.pgconn
     with connection.wrap_database_errors:
         session.send_query(statements.encode())
-        failed = None
-        while (result := session.get_result()) is not None:
+        for result in connection.connection.wait(generators.execute(session)):
             if result.status != ExecStatus.COMMAND_OK:
-                failed = failed or result  # what follows may only say that the session is gone
-        if failed is not None:
-            error = error_from_result(failed)
-            raise error if error.sqlstate else OperationalError(session.get_error_message())
+                raise error_from_result(result)
 
 
 def _is_watched(connection: BaseDatabaseWrapper) -> bool:
     """Tell whether somebody wants to see each statement, or psycopg has a BEGIN to send first."""
     return bool(
-        connection.queries_logged
+        connection.connection is None
+        or connection.queries_logged
         or connection.execute_wrappers
         or connection.connection.info.transaction_status is TransactionStatus.IDLE
     )

@@ -71,7 +71,8 @@ def delivery(
 
 def _warn_of_other_transactions(alias: str) -> None:
     """Say once of each database that a transaction there does not hold tasks back."""
-    others = {each.alias for each in connections.all(initialized_only=True) if in_transaction(each)}
+    opened = [each for each in connections.all(initialized_only=True) if each.connection]
+    others = {each.alias for each in opened if in_transaction(each)}
     for other in sorted(others - _warned):
         _warned.add(other)
         logger.warning(

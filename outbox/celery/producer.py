@@ -145,7 +145,7 @@ class OutboxProducer(Producer):
             data=data,
             content_type=wire.CONTENT_TYPE,
             topic=_column("name", name[:MAX_NAME], MAX_NAME),
-            # A task and its retries go in order, and the admin finds them by this.
+            # For people, who look for it; relays take tasks for messages without a key.
             key=_column("id", task_id, MAX_ATTRIBUTE),
             time=datetime.now(UTC),
             **context,

@@ -29,6 +29,7 @@ from django.db import OperationalError, connections
 from django.db.backends.utils import CursorWrapper
 from psycopg.types.numeric import Int8
 
+from outbox.celery.wire import CONTENT_TYPE
 from outbox.envelope import Envelope
 from outbox.prepared import bound_cursor, prepared_cursor
 from relay import sql
@@ -93,12 +94,15 @@ class PostgreSQLLog(Log):
         )
 
     def fetch(self, positions: Sequence[int]) -> Fetched:
-        parameters = {
+        parameters: dict[str, Any] = {
             "positions": list(positions),
             "size": len(positions),
             "bytes": self.page_bytes,
         }
-        rows = self._query(sql.PG_FETCH, parameters)
+        # By Django itself: planned for this many, each time.
+        with connections[self.using].cursor() as cursor:
+            cursor.execute(sql.PG_FETCH, parameters)
+            rows = cursor.fetchall()
         return Fetched({row[0]: _envelope(row) for row in rows}, bool(rows and rows[-1][-1]))
 
     def _window(self, lane: int, sequence: int) -> dict[str, Any]:
@@ -180,12 +184,17 @@ class PostgreSQLLog(Log):
             return rows
 
 
+_CONTENT_TYPE = 1 + Envelope.__struct_fields__.index("content_type")
+_KEY = 1 + Envelope.__struct_fields__.index("key")
 _TIME = 1 + Envelope.__struct_fields__.index("time")
+assert _TIME == _KEY + 1
 
 
 def _envelope(row: tuple[Any, ...]) -> Envelope:
     """Return the envelope of a row: position, Envelope's fields in order, whether there is more."""
     time = row[_TIME]
+    # That of a task is for people: no task waits for another.
+    key = row[_KEY] if row[_CONTENT_TYPE] != CONTENT_TYPE else None
     time = datetime.combine(time, time.time(), UTC)  # four times as fast as replace()
     attributes = {} if row[-2] == "{}" else json.loads(row[-2])
-    return Envelope(*(*row[1:_TIME], time, *row[_TIME + 1 : -2], attributes))
+    return Envelope(*(*row[1:_KEY], key, time, *row[_TIME + 1 : -2], attributes))

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import connections
 from django.db.backends.utils import typecast_timestamp
 
+from outbox.celery.wire import CONTENT_TYPE
 from outbox.envelope import Envelope
 from relay import sql
 from relay.log.base import Fetched, Log, Page
@@ -80,6 +81,8 @@ def _envelope(row: tuple[Any, ...]) -> Envelope:
     """Return the envelope of a row: position, Envelope's fields in order, whether there is more."""
     values = dict(zip(Envelope.__struct_fields__, row[1:-1], strict=True))
     time = values["time"]
+    if values["content_type"] == CONTENT_TYPE:
+        values["key"] = None  # that of a task is for people: no task waits for another
     stamp = typecast_timestamp(time) if isinstance(time, str) else time
     return Envelope(
         **values

@@ -259,7 +259,7 @@ ORDER BY position LIMIT %(size)s
 """
 _COLUMNS = f"position, message_id, {_ENVELOPE}"
 
-# Planned by now, so handlers that run in this transaction get the planner back as it was.
+# Planned by now, so handlers that run in this transaction get the planner back as it usually is.
 _PG_PLANNER = """
 AND (SELECT set_config('enable_bitmapscan', 'on', true) || set_config('enable_sort', 'on', true)
             || set_config('plan_cache_mode', 'auto', true)) IS NOT NULL"""
@@ -282,8 +282,8 @@ PG_FETCH = _PAGE.format(
     planner="",
 )
 
-# How these are best read depends on where they start and on how many they are.
-PG_PAGES = frozenset({PG_PAGE, PG_PAGE_WITH_STRAGGLERS, PG_FETCH})
+# How these are best read depends on where they start.
+PG_PAGES = frozenset({PG_PAGE, PG_PAGE_WITH_STRAGGLERS})
 
 # --- Parked messages: by one index lookup for each key, however much waits behind it ------------
 

@@ -2,8 +2,8 @@
 
 import contextlib
 import logging
-import time
 import uuid
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +11,9 @@ from celery import Celery, Task
 from celery.app.trace import build_tracer
 from celery.exceptions import MaxRetriesExceededError
 from django.db import connection, transaction
-from django.utils import timezone
 
 from inbox.celery import idempotent
-from inbox.idempotent import TELLING, _has_succeeded
+from inbox.idempotent import _has_succeeded
 from inbox.models import Receipt
 from outbox.exceptions import ConfigurationError
 from tests.inbox import celery_tasks as tasks
@@ -307,13 +306,20 @@ def test_a_transaction_that_will_not_commit_is_no_success(spoil: Any) -> None:
     assert (Effect.objects.count(), Receipt.objects.count()) == (0, 0)
 
 
-def test_a_first_run_that_has_just_committed_gets_time_to_tell() -> None:
+@pytest.mark.parametrize(
+    ("patience", "ignore_result", "found"),
+    [(60, False, True), (0, False, False), (60, True, False)],
+)
+def test_a_first_run_that_has_just_committed_gets_time_to_tell(
+    patience: float, ignore_result: bool, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It has committed before the result backend knows; callbacks must not be sent by both."""
     app = Celery("told", backend="cache+memory://", set_as_current=False)
-    task = app.task(name="told.task")(tasks.effect)
-    now = timezone.now()
-    with in_thread(lambda: _has_succeeded(task, "t1", now)) as found:
-        time.sleep(0.1)
-        app.backend.store_result("t1", 1, "SUCCESS")
-        assert found.get() is True
-    assert not _has_succeeded(task, "t2", now - TELLING)
+    task = app.task(name="told.task", ignore_result=ignore_result)(tasks.effect)
+    states = iter(["STARTED", "STARTED", "SUCCESS"])
+    monkeypatch.setattr(task, "AsyncResult", lambda _: SimpleNamespace(state=next(states)))
+    task.push_request(id="t1", is_eager=False)
+    try:
+        assert _has_succeeded(task, patience) is found
+    finally:
+        task.pop_request()

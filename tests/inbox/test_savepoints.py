@@ -1,13 +1,16 @@
 """Savepoints one after the other: each is undone alone, and one that is gone is noticed."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from inbox.savepoints import Savepoints
+from outbox.outages import is_outage
 from tests.inbox.support import happened, postgresql, record
+from tests.sessions import sessions
 from tests.testapp.models import Effect
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.sqlite]
@@ -49,11 +52,35 @@ def test_each_is_undone_alone() -> None:
     assert left() == ["0", "3", "4"]
 
 
+@pytest.mark.parametrize("sees", [False, True])
 @postgresql
-def test_each_is_undone_alone_where_statements_are_prepared(prepared: None) -> None:
-    undo_some()
+def test_each_is_undone_alone_where_statements_are_prepared(prepared: None, sees: bool) -> None:
+    with CaptureQueriesContext(connection) if sees else nullcontext() as captured:
+        undo_some()
 
     assert left() == ["0", "3", "4"]
+    if sees:
+        statements = [query["sql"] for query in captured]
+        assert not any(";" in statement for statement in statements)
+
+
+@postgresql
+def test_a_lost_session_is_an_outage() -> None:
+    """Whatever the savepoint was sent by."""
+    with pytest.raises(OperationalError) as caught, transaction.atomic():
+        savepoints = Savepoints("default")
+        leave(1)
+        savepoints.begin()
+        with sessions(1) as [other]:
+            other.run(_terminate, connection.connection.info.backend_pid)
+        savepoints.begin()
+    assert is_outage(caught.value)
+    assert left() == []
+
+
+def _terminate(pid: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
 
 
 def test_one_within_another_is_its_own() -> None:

@@ -10,7 +10,7 @@ from inbox.conf import inbox_settings
 from inbox.consumer import Consumer
 from inbox.models import Receipt
 from inbox.startup import choose_group, chosen_broker
-from outbox.commands import database_alias, settle_down
+from outbox.commands import database_alias, settled
 from outbox.exceptions import OutboxError
 from outbox.shutdown import Shutdown, end_with
 from outbox.terminal import Reporter, rate
@@ -72,8 +72,8 @@ class Command(BaseCommand):
             end_with(options["parent"], shutdown)
         with Reporter(cast(IO[str], self.stdout._out), ("inbox",), lambda: figures(consumer)):
             consumer.open()
-            settle_down()
-            return consumer.run(until_empty=options["until_empty"])
+            with settled():
+                return consumer.run(until_empty=options["until_empty"])
 
 
 def figures(consumer: Consumer) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import IO, Any, cast
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, ProgrammingError
 
-from outbox.commands import database_alias, settle_down
+from outbox.commands import database_alias, settled
 from outbox.emitting import write_database
 from outbox.exceptions import OutboxError
 from outbox.shutdown import Shutdown
@@ -63,8 +63,8 @@ class Command(BaseCommand):
         with Reporter(cast(IO[str], self.stdout._out), ("relay",), lambda: figures(relay)):
             try:
                 relay.open()
-                settle_down()
-                clean = self._run(relay, options)
+                with settled():
+                    clean = self._run(relay, options)
             except OutboxError as exc:
                 raise CommandError(str(exc)) from exc
             except (ProgrammingError, OperationalError) as exc:

@@ -22,6 +22,7 @@ from outbox.admin_support.envelopes import EnvelopeAdmin
 from outbox.celery import OutboxTask, policy, producer, wire
 from outbox.exceptions import ConfigurationError, TransactionRequired
 from outbox.models import Message
+from relay.log import open_log
 from tests.admin_pages import list_url, log_in, page, rows, shown
 from tests.outbox.celery.support import NOWHERE, arguments, new_app, written
 
@@ -446,3 +447,14 @@ def test_without_the_app_it_says_what_to_do(add: Any, monkeypatch: pytest.Monkey
     monkeypatch.setattr(emitting.apps, "is_installed", lambda name: name != "outbox")
     with pytest.raises(ConfigurationError, match="add 'outbox' and 'relay' to INSTALLED_APPS"):
         add.delay(1, 2)
+
+
+def test_no_task_waits_for_another(add: Any) -> None:
+    """Its id is the key for people; to a relay two messages of one id are strangers."""
+    with transaction.atomic():
+        for number in range(2):
+            add.apply_async((1, number), task_id="nightly")
+    positions = [row.position for row in Message.objects.filter(key="nightly")]
+    fetched = open_log("default", using="default").fetch(positions)
+
+    assert [each.key for each in fetched.messages.values()] == [None, None]
