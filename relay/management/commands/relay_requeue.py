@@ -98,12 +98,11 @@ def _amiss(rows: QuerySet[Parked], verb: Verb, ids: list[UUID]) -> list[str]:
     if firsts:
         told = ", ".join(f"{each.message_id} ({each.state})" for each in firsts.values())
         return [f"What is chosen waits behind others, and goes on when these are settled: {told}."]
-    counts = open_rows(rows.db).values_list("relay", "state", "reason", "topic")
+    columns = ("state", "relay", "reason", "topic")
+    counts = open_rows(rows.db).values_list(*columns).annotate(count=Count("pk"))
     kinds = [
         f"{count} {state} of relay {relay!r} ({reason}, topic {topic})"
-        for relay, state, reason, topic, count in counts.annotate(count=Count("pk")).order_by(
-            "-count"
-        )[:TOLD]
+        for state, relay, reason, topic, count in counts.order_by("-count", *columns)[:TOLD]
     ]
     there = f"There is: {', '.join(kinds)}." if kinds else "Nothing is parked at all."
     return [f"There is no such parked message. {there}"]
