@@ -3,7 +3,6 @@
 BENCH_RELAY    the name of the relay, by default "default"
 BENCH_START    where it starts, by default from the beginning
 BENCH_LANES    how many lanes the log has, by default the default
-BENCH_PAGE     how many messages a page has, by default the default
 BENCH_PREPARE  the option prepare_threshold of the database's connections
 BENCH_QUEUE    the queue, by default "bench"
 BENCH_KEEP     seconds for which anything is kept, if it is pruned at all
@@ -41,7 +40,6 @@ RELAYS = {
         "BACKEND": "relay.brokers.amqp.AMQPBroker",
         "URL": base.BROKER_URL or "amqp://guest:guest@127.0.0.1//",
         "OPTIONS": {"EXCHANGE": "bench"},
-        "PAGE_SIZE": int(os.environ.get("BENCH_PAGE", "0")),
         "START": os.environ.get("BENCH_START", "beginning"),
         **_pruning,
     },

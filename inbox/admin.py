@@ -315,10 +315,9 @@ class InboxExtension(MessageExtension):
         return list(self._panels(message, request))
 
     def _panels(self, message: Message, request: HttpRequest) -> Iterator[Panel]:
-        about: dict[str, str | None]
         about = {"message_id": str(message.message_id), "source": message.source}
         if message.type == TASK_TYPE:
-            about = {"message_id": message.key, "source": TASK_SOURCE}
+            about = {"message_id": message.key or "", "source": TASK_SOURCE}
         if html.may_view(request, Receipt):
             yield Panel(
                 title=_("Receipts"),
