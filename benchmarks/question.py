@@ -93,8 +93,8 @@ def run(
     here["cores busy after"] = f"{busy():.2f}"
     if max(float(here[f"cores busy {when}"]) for when in ("before", "after")) > CROWDED:
         study.notes.append(
-            "**The machine was busy with other work**: these figures are too low, and their ratios "
-            "are rough."
+            "**The machine was busy with other work**: these figures are worse than they would be, "
+            "and their ratios are rough."
         )
     result = Result(
         question=question.name,

@@ -15,7 +15,7 @@ from kombu import Connection
 
 from project import database_url
 from project.embedded import server
-from tests.services import debian, rabbitmq
+from tests.kit.services import debian, rabbitmq
 
 DATA = Path(__file__).resolve().parents[1] / ".local" / "bench-postgres"
 

@@ -6,6 +6,7 @@ BENCH_LANES    how many lanes the log has, by default the default
 BENCH_PREPARE  the option prepare_threshold of the database's connections
 BENCH_QUEUE    the queue, by default "bench"
 BENCH_KEEP     seconds for which anything is kept, if it is pruned at all
+BENCH_METRICS  who exports metrics, in one word or two; OpenTelemetry has an SDK then
 BENCH_HANDLED  a file for the times at which handlers' transactions have committed
 """
 
@@ -32,6 +33,7 @@ _pruning = {"PRUNE_INTERVAL": 5.0 if _keep else 0.0}
 
 OUTBOX = {
     "SOURCE": "/bench",
+    "METRICS": os.environ.get("BENCH_METRICS", "").split(),
     **_retention,
     **({"LANES": int(os.environ["BENCH_LANES"])} if "BENCH_LANES" in os.environ else {}),
 }

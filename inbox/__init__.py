@@ -3,7 +3,8 @@
 Safe to import before Django's apps are loaded.
 """
 
-from inbox.registry import Handler, handler
+from inbox.handlers.registry import Handler, handler
+from inbox.replies.answering import LATER, answer
 from inbox.verdicts import Reject, Retry, RetryPolicy
 
-__all__ = ["Handler", "Reject", "Retry", "RetryPolicy", "handler"]
+__all__ = ["LATER", "Handler", "Reject", "Retry", "RetryPolicy", "answer", "handler"]

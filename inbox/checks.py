@@ -1,37 +1,57 @@
 """System checks of the consumer."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.db import router
 
-from inbox.conf import InboxSettings, inbox_settings
+from inbox.conf import InboxSettings, inbox_settings, local_relays
+from inbox.django_tasks import registered
+from inbox.django_tasks.conf import task_queues
+from inbox.handlers.registry import handlers
+from inbox.handlers.typos import meant
+from inbox.handlers.versions import Expects, expects, missed
 from inbox.models import DeadLetter, Receipt
-from inbox.tasks.conf import task_queues
-from outbox import amqp
-from outbox.conf import outbox_settings, parse
-from outbox.emitting import write_database
+from outbox.amqp import connection as amqp
+from outbox.amqp import exposure
+from outbox.conf import flaws_in, outbox_settings, parse
 from outbox.exceptions import ConfigurationError
-
-# The inbox does not depend on the relay, which has these as its own.
-LOCAL_BROKER = "relay.brokers.local.LocalBroker"
-LOCAL_RECEIVER = "inbox.local.receive"
+from outbox.message.event_types import registry as event_types
+from outbox.message.patterns import selects_many
+from outbox.producer.writing import write_database
 
 
 @register
 def check_settings(**_: Any) -> list[CheckMessage]:
     """E001: INBOX is not as it should be."""
+    raw = getattr(settings, "INBOX", {})
+    flaws = flaws_in(parse, InboxSettings, raw, "INBOX")
+    url = raw.get("URL") if isinstance(raw, Mapping) else None
+    if url and isinstance(url, str):
+        flaws += tuple(f"INBOX['URL']: {flaw}" for flaw in flaws_in(amqp.check_url, url))
+    return [Error(flaw, hint="See the reference of settings.", id="inbox.E001") for flaw in flaws]
+
+
+@register(deploy=True)
+def check_deployment(**_: Any) -> list[CheckMessage]:
+    """W010: credentials go in the clear. W011: guest. W012: a server's certificate is not checked.
+
+    A broker that is a relay's is told by the relay, which is checked as well.
+    """
+    raw = getattr(settings, "INBOX", {})
+    if apps.is_installed("relay") and not (isinstance(raw, Mapping) and {"URL", "SSL"} & set(raw)):
+        return []
     try:
-        conf = parse(InboxSettings, getattr(settings, "INBOX", {}), "INBOX")
-        if conf.URL:
-            amqp.check_url(conf.URL)
-    except ConfigurationError as exc:
-        return [Error(str(exc), hint="See the reference of settings.", id="inbox.E001")]
-    return []
+        conf = inbox_settings()
+        links = exposure.amqp_links(conf.URL, conf.SSL) if conf.URL else []
+    except ConfigurationError:
+        return []  # told by others
+    return exposure.warnings("INBOX", links, ("inbox.W010", "inbox.W011", "inbox.W012"))
 
 
 @register
@@ -42,6 +62,130 @@ def check_tasks(**_: Any) -> list[CheckMessage]:
     except ConfigurationError as exc:
         return [Error(str(exc), hint="See the reference of settings.", id="inbox.E003")]
     return []
+
+
+@register
+def check_registered(**_: Any) -> list[CheckMessage]:
+    """W050: a task is in a module that the start does not import, so nothing would run it."""
+    try:
+        aliases = {queue.alias for queue in task_queues()}
+    except ConfigurationError:
+        return []  # told by others
+    if not aliases:
+        return []
+    from inbox.django_tasks.framework import Task  # noqa: PLC0415 - only where it is in use
+
+    late = {
+        each.module_path: each.backend
+        for each in registered.late()
+        if issubclass(type(each), Task) and each.backend in aliases
+    }
+    return [
+        Warning(
+            f"The task {path} is in a module that was not imported when the app inbox was ready. A "
+            "process that does not import it by itself cannot run the task.",
+            hint=(
+                "Define it in the module tasks of an installed app, or name its module in "
+                f"TASKS[{alias!r}]['OPTIONS']['MODULES']."
+            ),
+            id="inbox.W050",
+        )
+        for path, alias in sorted(late.items())
+        if not registered.at_start(path)
+    ]
+
+
+@register
+def check_patterns(**_: Any) -> list[CheckMessage]:
+    """W060: a handler is for a type that nobody registers, one letter from one that is there."""
+    known = {each.name for each in event_types}
+    return [
+        Warning(
+            f"Handler {each.name} is for {each.pattern!r}, which selects no event type that is "
+            f"registered here. {event_type!r} is, which looks much like it.",
+            hint=(
+                f"Write {event_type!r}, or its class. If another service emits {each.pattern!r}, "
+                "register it here: outbox.register(…) in <app>/events.py."
+            ),
+            id="inbox.W060",
+        )
+        for each in handlers
+        if (event_type := meant(each.pattern, known)) is not None
+    ]
+
+
+@register
+def check_versions(**_: Any) -> list[CheckMessage]:
+    """W061: a version of an event is registered that a group's handlers of others would miss."""
+    try:
+        groups = handlers.groups()
+    except ConfigurationError:
+        return []  # told by others
+    return [
+        Warning(
+            f"Group {group!r} has no handler for {event_type}, only for other versions: "
+            f"{', '.join(f'{each.name} (v{each.version})' for each in others)}.",
+            hint=(
+                "Each message of that version becomes a dead letter of the group. Write a handler "
+                "for it, with @handler on the class of that version."
+            ),
+            id="inbox.W061",
+        )
+        for group, members in sorted(groups.items())
+        for event_type in sorted(event_types, key=str)
+        if (others := missed(members, event_type))
+    ]
+
+
+@register
+def check_payloads(**_: Any) -> list[CheckMessage]:
+    """W062: a handler expects plain JSON, and is given an object. I062: it may not know."""
+    messages: list[CheckMessage] = []
+    for each in handlers:
+        given = [t for t in event_types if t.schema is not None and each.wants(t.name)]
+        given = sorted((t for t in given if each.version in (None, t.version)), key=str)
+        expected = expects(each)
+        if not given or expected is Expects.SOMETHING:
+            continue
+        objects = ", ".join(f"{t.schema.__name__} for {t}" for t in given if t.schema)
+        if expected is Expects.MAPPING:
+            messages.append(
+                Warning(
+                    f"Handler {each.name} ({each.pattern!r}) expects a dict, and is given {objects}"
+                    ", since these classes are registered.",
+                    hint="Let it take the object; message.data has the JSON as it was sent.",
+                    id="inbox.W062",
+                )
+            )
+        elif each.version is None and selects_many(each.pattern):
+            messages.append(
+                Info(
+                    f"Handler {each.name} ({each.pattern!r}) is given {objects}; plain JSON, a "
+                    "dict most often, for event types without a class.",
+                    hint="Annotate its event, with object for example, once it copes with both.",
+                    id="inbox.I062",
+                )
+            )
+    return messages
+
+
+@register
+def check_tenants(**_: Any) -> list[CheckMessage]:
+    """W040: each tenant of django-tenants has a log and receipts, which nobody reads."""
+    shared = {"outbox", "relay", "inbox"}
+    raw = getattr(settings, "TENANT_APPS", None)
+    found = [str(app) for app in raw] if isinstance(raw, list | tuple | set) else []
+    ours = [app for app in found if app.split(".")[0] in shared]
+    if not ours:
+        return []
+    return [
+        Warning(
+            f"TENANT_APPS has {', '.join(ours)}: no relay reads what is emitted in the schema of a "
+            "tenant.",
+            hint="Put outbox, relay and inbox into SHARED_APPS alone. See docs/how-to/tenants.md.",
+            id="inbox.W040",
+        )
+    ]
 
 
 @register
@@ -92,6 +236,25 @@ def check_visibility(**_: Any) -> list[CheckMessage]:
 
 
 @register
+def check_sizes(**_: Any) -> list[CheckMessage]:
+    """W030: events are emitted here that are too large to be received here."""
+    try:
+        emitted, received = outbox_settings().MAX_DATA_BYTES, inbox_settings().MAX_BYTES
+    except ConfigurationError:
+        return []  # told by others
+    if emitted <= received:
+        return []
+    return [
+        Warning(
+            f"OUTBOX['MAX_DATA_BYTES'] is {emitted:,}, but INBOX['MAX_BYTES'] {received:,}: what "
+            "this service may emit, its own handlers would get as dead letters.",
+            hint="Let MAX_BYTES be the largest MAX_DATA_BYTES of all services that are heard here.",
+            id="inbox.W030",
+        )
+    ]
+
+
+@register
 def check_databases(**_: Any) -> list[CheckMessage]:
     """E002: a relay hands messages to this inbox on a database that is not the inbox's."""
     alias = write_database()
@@ -108,7 +271,7 @@ def check_databases(**_: Any) -> list[CheckMessage]:
             ),
             id="inbox.E002",
         )
-        for name in _local_relays()
+        for name in local_relays()
     ]
 
 
@@ -121,13 +284,3 @@ def _elsewhere(alias: str) -> str | None:
         if not router.allow_migrate_model(alias, model):
             return "the routers allow no tables of the inbox there"
     return None
-
-
-def _local_relays() -> Iterator[str]:
-    relays = getattr(settings, "RELAYS", {})
-    for name, relay in relays.items() if isinstance(relays, Mapping) else ():
-        if isinstance(relay, Mapping) and relay.get("BACKEND") == LOCAL_BROKER:
-            options = relay.get("OPTIONS")
-            receiver = options.get("RECEIVER") if isinstance(options, Mapping) else None
-            if receiver in (None, LOCAL_RECEIVER):
-                yield name

@@ -5,9 +5,14 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
+from inbox import states
 from inbox.states import CLOSED, OPEN, State
+from outbox.database.fields import InstantField
+from outbox.message.cloudevents import MAX_ATTRIBUTE
+from outbox.message.event_types import MAX_NAME
 
 
 class Receipt(models.Model):
@@ -15,19 +20,11 @@ class Receipt(models.Model):
 
     Idempotent Receiver (Hohpe and Woolf, "Enterprise Integration Patterns", 2003). As long as it
     is not processed it keeps the message: `headers` (JSON), `body`, `content_type`, `topic`.
+    If its handler has failed it keeps the `traceback` of the `error`, and its `last_attempts`.
     Those of tasks keep what was returned, "" if that cannot be kept.
     """
 
-    class Reason(models.TextChoices):
-        FAILED = "failed", _("its handler failed")
-        RETRY = "retry", _("its handler asked for another attempt")
-        REJECTED = "rejected", _("its handler rejected it")
-        INVALID_DATA = "invalid_data", _("data does not fit its event type")
-        BEHIND = "behind", _("behind another of its key")
-        GAP = "gap", _("earlier ones of its sequence are missing")
-        STALE = "stale", _("its key has gone past its sequence number")
-        REDELIVERED = "redelivered", _("the broker delivered it again")
-        CRASHED = "crashed", _("its handler ended the process")
+    Reason = states.Reason
 
     handler = models.CharField(_("handler"), max_length=100)
     source = models.CharField(_("source"), max_length=255)
@@ -37,20 +34,20 @@ class Receipt(models.Model):
         _("correlation id"), max_length=255, null=True
     )
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.PROCESSED)
-    changed = models.DateTimeField(_("changed"), default=timezone.now)
+    changed = InstantField(_("changed"), default=timezone.now)
     attempts = models.SmallIntegerField(_("attempts"), default=0)
 
     # What most receipts never have is NULL in them, which takes no space.
-    received = models.DateTimeField(
+    received = InstantField(
         _("received"), null=True, help_text=_("when it first came in, if it was not processed then")
     )
-    next_attempt_at = models.DateTimeField(_("next attempt"), null=True)
+    next_attempt_at = InstantField(_("next attempt"), null=True)
     begun = models.SmallIntegerField(
         _("begun"),
         null=True,
         help_text=_("calls that have begun and not ended: now, or with the end of their process"),
     )
-    begun_at = models.DateTimeField(_("begun at"), null=True)
+    begun_at = InstantField(_("begun at"), null=True)
     reason = models.CharField(  # noqa: DJ001
         _("reason"), max_length=20, choices=Reason, null=True
     )
@@ -70,6 +67,14 @@ class Receipt(models.Model):
     )
     headers = models.TextField(_("headers"), null=True)  # noqa: DJ001
     body = models.BinaryField(_("body"), null=True)
+    traceback = models.TextField(  # noqa: DJ001
+        _("traceback"), null=True, help_text=_("of the error; of a long one the middle is cut")
+    )
+    last_attempts = models.TextField(  # noqa: DJ001
+        _("last attempts"),
+        null=True,
+        help_text=_("JSON: when each ended, its error, how long it took, and its process"),
+    )
     result = models.TextField(  # noqa: DJ001
         _("result"), null=True, help_text=_("JSON: what a task has returned, if not None")
     )
@@ -132,7 +137,7 @@ class KeySequence(models.Model):
     source = models.CharField(_("source"), max_length=255)
     key = models.CharField(_("key"), max_length=255)
     last = models.BigIntegerField(_("last handled"))
-    changed = models.DateTimeField(_("changed"), default=timezone.now)
+    changed = InstantField(_("changed"), default=timezone.now)
 
     class Meta:
         verbose_name = _("key sequence")
@@ -156,6 +161,7 @@ class DeadLetter(models.Model):
         UNDECODABLE = "undecodable", _("not a CloudEvent")
         UNKNOWN_TYPE = "unknown_type", _("no handler for its type")
         UNKNOWN_VERSION = "unknown_version", _("no handler for its version")
+        TOO_LARGE = "too_large", _("larger than INBOX['MAX_BYTES']")
         # Only in rows of earlier versions: it is a dead receipt of the handler now.
         INVALID_DATA = "invalid_data", _("data does not fit its event type")
 
@@ -172,7 +178,16 @@ class DeadLetter(models.Model):
     headers = models.TextField(_("headers"), help_text=_("JSON, as received"))
     body = models.BinaryField(_("body"))
     digest = models.CharField(_("digest"), max_length=64)
-    received = models.DateTimeField(_("received"), default=timezone.now)
+    size = models.BigIntegerField(
+        _("size"), null=True, help_text=_("of the whole body, where only its head is kept")
+    )
+    sha256 = models.CharField(  # noqa: DJ001
+        _("SHA-256"), max_length=64, null=True, help_text=_("of the whole body, likewise")
+    )
+    received = InstantField(_("received"), default=timezone.now)
+    changed = InstantField(
+        _("changed"), null=True, help_text=_("when it was tried again last, or its state changed")
+    )
 
     class Meta:
         verbose_name = _("dead letter")
@@ -195,7 +210,20 @@ class DeadLetter(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.reason} {self.message_id or self.digest[:12]}"
+        return f"{self.reason} {self.message_id or f'#{self.pk}'}"
+
+    @property
+    def name_of_content(self) -> str:
+        """The same text for the same message; nobody without SECRET_KEY can make it from a guess.
+
+        The digest itself would confirm what is masked in a message of which all else is known.
+        """
+        return salted_hmac("inbox.DeadLetter.digest", self.digest, algorithm="sha256").hexdigest()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the whole message is here, so that it can be received again."""
+        return self.size is None
 
 
 class Original(models.Model):
@@ -212,7 +240,7 @@ class Original(models.Model):
     content_type = models.CharField(_("content type"), max_length=255, blank=True)
     headers = models.TextField(_("headers"))
     body = models.BinaryField(_("body"))
-    edited = models.DateTimeField(_("edited"), default=timezone.now)
+    edited = InstantField(_("edited"), default=timezone.now)
     edited_by = models.CharField(_("edited by"), max_length=255)
 
     class Meta:
@@ -222,3 +250,76 @@ class Original(models.Model):
 
     def __str__(self) -> str:
         return f"{self.edited_by} {self.edited}"
+
+
+class Binding(models.Model):
+    """A topic that the queue of a group is bound to: what a group remembers of its queue."""
+
+    group = models.CharField(_("group"), max_length=100)
+    queue = models.CharField(_("queue"), max_length=255)
+    exchange = models.CharField(_("exchange"), max_length=255)
+    topic = models.CharField(_("topic"), max_length=255)
+    declared = InstantField(
+        _("declared"), null=True, help_text=_("empty until the broker has confirmed it")
+    )
+    seen = InstantField(
+        _("seen"), default=timezone.now, help_text=_("when a consumer of it was last there")
+    )
+    wanted = InstantField(
+        _("wanted"), default=timezone.now, help_text=_("when a consumer last had a handler for it")
+    )
+    unbound = InstantField(
+        _("unbound"),
+        null=True,
+        help_text=_("since then messages may not reach the queue; no handler was there for them"),
+    )
+    missing_since = InstantField(
+        _("missing since"),
+        null=True,
+        help_text=_("from then until it was declared, messages may not have reached the queue"),
+    )
+    lost = models.BooleanField(
+        _("lost"), default=False, help_text=_("whether it had been there before it was missing")
+    )
+
+    class Meta:
+        verbose_name = _("binding")
+        verbose_name_plural = _("bindings")
+        default_permissions = ("view",)
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["group", "queue", "exchange", "topic"], name="inbox_binding"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.queue} {self.topic}"
+
+
+class OpenRequest(models.Model):
+    """A request that a handler has taken, to be answered later by inbox.answer(), which ends it."""
+
+    message_id = models.CharField(_("message id"), max_length=MAX_ATTRIBUTE)
+    source = models.CharField(_("source"), max_length=MAX_ATTRIBUTE)
+    type = models.CharField(_("type"), max_length=MAX_NAME)
+    version = models.IntegerField(_("version"))
+    handler = models.CharField(_("handler"), max_length=100)
+    correlation_id = models.CharField(_("correlation id"), max_length=MAX_ATTRIBUTE)
+    address = models.CharField(_("address of the reply"), max_length=MAX_NAME)
+    opened_at = InstantField(_("opened"), default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = _("open request")
+        verbose_name_plural = _("open requests")
+        default_permissions = ("view",)
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["message_id", "source", "handler"], name="inbox_open_once"
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["opened_at"], name="inbox_opened"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.message_id}"

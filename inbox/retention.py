@@ -1,16 +1,21 @@
 """Forget what is over: receipts and dead letters that no late copy of a message can need."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connections, router, transaction
+from django.db import connections, router
 from django.db.models import Model
 
-from inbox import sql
 from inbox.conf import inbox_settings
-from inbox.ledger import Ledger
+from inbox.ledger.ledger import Ledger
+from inbox.ledger.sql import retention as sql
+from inbox.ledger.sql.parts import delete
 from inbox.models import DeadLetter, Receipt
-from outbox.retention import BATCH, Pruner, cutoff, pruners, register_pruner
+from inbox.states import CLOSED
+from outbox.database.instants import parameter, read
+from outbox.database.transactions import own_transaction
+from outbox.extensions.pruning import BATCH, Pruner, cutoff, pruners, register_pruner
 
 BEGINNING: Any = "0001-01-01"
 
@@ -19,7 +24,7 @@ OWNED: dict[str, type[Receipt | DeadLetter]] = {"receipts": Receipt, "dead lette
 
 
 class Closed:
-    """Deletes, or only counts, rows that have been over for long; see outbox.retention.Prune.
+    """Deletes, or only counts, rows that have been over for long: an extensions.pruning.Prune.
 
     Those that are processed, skipped or discarded, and no others, whatever their age. Never what
     is younger than INBOX["RETENTION"], since a copy that comes later than its receipt is deleted
@@ -44,17 +49,15 @@ class Closed:
             self._run, self._reached = (using, run), BEGINNING
         ledger = Ledger(using)
         old = sql.old_receipts if self._model is Receipt else sql.old_letters
-        values = [self._reached, _stored(before, using), limit]
+        values = [self._reached, parameter(before, connections[using]), limit]
         rows = ledger.run(old(ledger.vendor), values)
         if rows and self._delete:
             numbers = [row[0] for row in rows]
-            originals = sql.delete("django_inbox_original", _reference(self._model), len(rows))
+            originals = delete("django_inbox_original", _reference(self._model), len(rows))
             ledger.run(originals, numbers, reads=False)
-            ledger.run(
-                sql.delete(self._model._meta.db_table, "id", len(rows)), numbers, reads=False
-            )
+            ledger.run(delete(self._model._meta.db_table, "id", len(rows)), numbers, reads=False)
             # Not from the start each time: what is deleted stays in the index until a vacuum.
-            self._reached = rows[-1][1]
+            self._reached = parameter(read(rows[-1][1]), connections[using])
         return len(rows)
 
 
@@ -73,7 +76,7 @@ def prune(using: str, older_than: timedelta | None = None, limit: int = 100_000)
         closed = Closed(model, delete=True)
         while deleted < limit:
             step = min(BATCH, limit - deleted)
-            with transaction.atomic(using=using):
+            with own_transaction(using, durable=False):
                 found = closed.take(using, before, step, run=before)
             deleted += found
             if found < step:
@@ -90,6 +93,7 @@ def register() -> None:
             count=Closed(model, delete=False),
             database=_database_of(model),
             window=window,
+            oldest=_oldest_of(model),
         )
 
 
@@ -107,12 +111,16 @@ def _database_of(model: type[Model]) -> Any:
     return lambda: router.db_for_write(model)
 
 
+def _oldest_of(model: type[Receipt | DeadLetter]) -> Callable[[str], datetime | None]:
+    """Return what tells since when the first row is over that is not deleted yet."""
+    column = "changed" if model is Receipt else "received"
+
+    def oldest(using: str) -> datetime | None:
+        rows = model.objects.using(using).filter(state__in=CLOSED).order_by(column)
+        return rows.values_list(column, flat=True).first()
+
+    return oldest
+
+
 def _reference(model: type[Model]) -> str:
     return "receipt_id" if model is Receipt else "dead_letter_id"
-
-
-def _stored(moment: datetime, using: str) -> Any:
-    connection = connections[using]
-    if connection.vendor == "postgresql":
-        return moment
-    return connection.ops.adapt_datetimefield_value(moment)

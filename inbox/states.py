@@ -17,8 +17,22 @@ class State(TextChoices):
     DISCARDED = "discarded", _("discarded")
 
 
+class Reason(TextChoices):
+    """Why a message stands there."""
+
+    FAILED = "failed", _("its handler failed")
+    RETRY = "retry", _("its handler asked for another attempt")
+    REJECTED = "rejected", _("its handler rejected it")
+    INVALID_DATA = "invalid_data", _("data does not fit its event type")
+    BEHIND = "behind", _("behind another of its key")
+    GAP = "gap", _("earlier ones of its sequence are missing")
+    STALE = "stale", _("its key has gone past its sequence number")
+    REDELIVERED = "redelivered", _("the broker delivered it again")
+    CRASHED = "crashed", _("its handler ended the process")
+
+
 class Event(TextChoices):
-    """What happens to it; the last two are done by a person."""
+    """What happens to it; the last three are done by a person."""
 
     HANDLED = "handled", _("its handler returned")
     FAILED = "failed", _("its handler raised, with attempts left")
@@ -28,12 +42,13 @@ class Event(TextChoices):
     REDELIVERED = "redelivered", _("it came again: whoever had it may have died of it")
     RETRY = "retry", _("a person wants it handled again")
     DISCARD = "discard", _("a person gives it up")
+    RESTORE = "restore", _("a person wants back what was given up")
 
 
 OPEN = (State.RETRYING, State.WAITING, State.DEAD)
 """States of what is not over: kept with its message, and later ones of an ordered key wait."""
 CLOSED = (State.PROCESSED, State.SKIPPED, State.DISCARDED)
-"""States that nothing leads out of, and which retention may delete."""
+"""States of what is over, and which retention may delete; only people lead out of one of them."""
 
 TRANSITIONS: Mapping[tuple[State | None, Event], State] = {
     # None: the message comes in.
@@ -46,6 +61,7 @@ TRANSITIONS: Mapping[tuple[State | None, Event], State] = {
     (State.RETRYING, Event.HANDLED): State.PROCESSED,
     (State.RETRYING, Event.FAILED): State.RETRYING,
     (State.RETRYING, Event.REJECTED): State.DEAD,
+    (State.RETRYING, Event.HELD): State.WAITING,
     (State.RETRYING, Event.STALE): State.SKIPPED,
     (State.RETRYING, Event.RETRY): State.RETRYING,
     (State.RETRYING, Event.DISCARD): State.DISCARDED,
@@ -57,6 +73,8 @@ TRANSITIONS: Mapping[tuple[State | None, Event], State] = {
     (State.WAITING, Event.DISCARD): State.DISCARDED,
     (State.DEAD, Event.RETRY): State.RETRYING,
     (State.DEAD, Event.DISCARD): State.DISCARDED,
+    # Whatever it was before: nothing happens to it until a person says what.
+    (State.DISCARDED, Event.RESTORE): State.DEAD,
 }
 
 LETTER_TRANSITIONS: Mapping[tuple[State | None, Event], State] = {
@@ -65,6 +83,7 @@ LETTER_TRANSITIONS: Mapping[tuple[State | None, Event], State] = {
     (State.DEAD, Event.HANDLED): State.PROCESSED,
     (State.DEAD, Event.REJECTED): State.DEAD,
     (State.DEAD, Event.DISCARD): State.DISCARDED,
+    (State.DISCARDED, Event.RESTORE): State.DEAD,
 }
 
 
@@ -88,12 +107,3 @@ def states_before(event: Event) -> tuple[State, ...]:
 def letters_before(event: Event) -> tuple[State, ...]:
     """Return the states of dead letters in which an event can happen."""
     return tuple(state for state, each in LETTER_TRANSITIONS if each is event and state is not None)
-
-
-def diagram(transitions: Mapping[tuple[State | None, Event], State] = TRANSITIONS) -> str:
-    """Return the table as a Mermaid state diagram, for the documentation."""
-    lines = ["stateDiagram-v2"]
-    for (state, event), target in transitions.items():
-        lines.append(f"    {state.value if state else '[*]'} --> {target.value}: {event.value}")
-    lines += [f"    {state.value} --> [*]" for state in CLOSED if state in transitions.values()]
-    return "\n".join(lines)

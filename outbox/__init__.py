@@ -3,27 +3,41 @@
 Safe to import before Django's apps are loaded.
 """
 
-from outbox.context import Context, current_context, use_context
-from outbox.emitting import Draft, aemit, aemit_many, emit, emit_many
-from outbox.envelope import Envelope
 from outbox.exceptions import (
     AccessDenied,
     ConfigurationError,
     EmitError,
+    InEventLoop,
     InvalidEvent,
     InvalidMessageId,
+    NoResult,
+    OtherRequest,
     OutboxError,
     PayloadTooLarge,
+    RequestCancelled,
+    RequestExpired,
+    RequestFailed,
+    StillPending,
     TransactionRequired,
     UndecodableMessage,
     UnknownEventType,
+    UnknownRequest,
+    WaitingInTransaction,
 )
-from outbox.mixins import EmitsEvents
-from outbox.registry import EventType, event, register
-from outbox.scheduling import acancel, cancel
+from outbox.message.context import Context, current_context, use_context
+from outbox.message.envelope import Envelope
+from outbox.message.event_types import EventType, event, register
+from outbox.producer.drafting import Draft
+from outbox.producer.emit import aemit, aemit_many, emit, emit_many
+from outbox.producer.recording import EmitsEvents
+from outbox.producer.scheduling import acancel, cancel
+from outbox.replies.asked import Asked
+from outbox.replies.asking import aask, ask
+from outbox.replies.declaring import request
 
 __all__ = [
     "AccessDenied",
+    "Asked",
     "ConfigurationError",
     "Context",
     "Draft",
@@ -31,21 +45,33 @@ __all__ = [
     "EmitsEvents",
     "Envelope",
     "EventType",
+    "InEventLoop",
     "InvalidEvent",
     "InvalidMessageId",
+    "NoResult",
+    "OtherRequest",
     "OutboxError",
     "PayloadTooLarge",
+    "RequestCancelled",
+    "RequestExpired",
+    "RequestFailed",
+    "StillPending",
     "TransactionRequired",
     "UndecodableMessage",
     "UnknownEventType",
+    "UnknownRequest",
+    "WaitingInTransaction",
+    "aask",
     "acancel",
     "aemit",
     "aemit_many",
+    "ask",
     "cancel",
     "current_context",
     "emit",
     "emit_many",
     "event",
     "register",
+    "request",
     "use_context",
 ]

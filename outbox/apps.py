@@ -1,6 +1,7 @@
 import sys
 
 from django.apps import AppConfig
+from django.db.models.signals import pre_save
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
@@ -12,9 +13,28 @@ class OutboxConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from outbox import checks, examination, health  # noqa: F401, PLC0415
+        from outbox import carriers, checks, doctor  # noqa: F401, PLC0415
+        from outbox.api import checks as api_checks  # noqa: F401, PLC0415
+        from outbox.celery import checks as celery_checks  # noqa: F401, PLC0415
+        from outbox.extensions import diagnosis  # noqa: PLC0415
+        from outbox.failures import retention  # noqa: PLC0415
+        from outbox.filtering import messages  # noqa: PLC0415
+        from outbox.models import Message, Scheduled  # noqa: PLC0415
+        from outbox.producer import fixtures  # noqa: PLC0415
+        from outbox.replies import filtering as requests_filtering  # noqa: PLC0415
+        from outbox.replies import retention as requests_retention  # noqa: PLC0415
+        from outbox.runtime import outages  # noqa: F401, PLC0415
+        from outbox.telemetry import exporting, gauges  # noqa: PLC0415
 
-        health.register_examiner("outbox", examination.examine)
+        pre_save.connect(fixtures.append, sender=Message)
+        diagnosis.register_examiner("outbox", doctor.examine, models=[Message, Scheduled])
+        gauges.register()
+        retention.register()
+        exporting.install()
+        messages.register_own()
+        requests_filtering.register_own()
+        requests_retention.register()
+        carriers.register()
         if "celery" in sys.modules:  # else nothing here runs tasks, and its import takes time
             from outbox.celery import context  # noqa: F401, PLC0415
         autodiscover_modules("events")

@@ -1,20 +1,28 @@
 """Settings as typed classes, read live, so that override_settings just works."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any, Literal, TypeVar, get_type_hints
 
-from django.conf import settings
+from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.signals import setting_changed
 
-from outbox.exceptions import ConfigurationError
-from outbox.wire import MAX_ATTRIBUTE, flaw, is_uri_reference
+from outbox.exceptions import ConfigurationError, UnusableSettings
+from outbox.message.cloudevents import MAX_ATTRIBUTE, flaw, is_uri_reference
 
 T = TypeVar("T")
 
+METRICS = ("prometheus", "opentelemetry")
+"""What can be in OUTBOX["METRICS"]."""
+
 MAX_RETENTION_DAYS = 365_000
+
+# Servers leave out headers with an underscore, which the environment could not tell from "-".
+_HEADER = re.compile(r"[A-Za-z0-9-]{0,100}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +38,15 @@ class OutboxSettings:
     RETENTION: how long published messages and old checkpoints are kept, a timedelta or a number of
         days; None for ever.
     REDACT: parts of JSON keys, in any case, whose values the admin does not show.
+    CORRELATION_HEADER: the header by which CorrelationMiddleware is told the flow that a request
+        belongs to, and tells it in the response; "" for none.
+    ORIGIN: whether each message says what code it is that emits it, in the attribute `origin`.
+    TRACING: whether there are spans of OpenTelemetry: "off"; "link", each handler in a trace of its
+        own that is linked to where its message comes from; or "parent", in the trace of that where
+        it is handled within a minute.
     CELERY_OUTSIDE: what tasks of OutboxTask and OutboxCelery do outside a transaction: "direct" to
         Celery's broker, "error", or "own", into the outbox in a transaction of their own.
+    METRICS: who exports what processes count: any of "prometheus" and "opentelemetry".
     """
 
     SOURCE: str = ""
@@ -40,34 +55,55 @@ class OutboxSettings:
     NOTIFY: bool = True
     RETENTION: timedelta | float | None = timedelta(days=7)
     REDACT: Sequence[str] = ("password", "token", "secret", "authorization", "card", "iban")
+    CORRELATION_HEADER: str = "X-Request-ID"
+    ORIGIN: bool = True
+    TRACING: Literal["off", "link", "parent"] = "off"
     CELERY_OUTSIDE: Literal["direct", "error", "own"] = "direct"
+    METRICS: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        refuse(self._flaws())
+
+    def _flaws(self) -> Iterator[str]:
         if not 1 <= self.LANES <= 1024:
-            raise ConfigurationError(f"OUTBOX['LANES'] must be from 1 to 1024, not {self.LANES}")
+            yield f"OUTBOX['LANES'] must be from 1 to 1024, not {self.LANES}"
         if self.MAX_DATA_BYTES < 1:
-            raise ConfigurationError("OUTBOX['MAX_DATA_BYTES'] must be positive")
+            yield f"OUTBOX['MAX_DATA_BYTES'] must be positive, not {self.MAX_DATA_BYTES}"
         if problem := flaw(self.SOURCE, MAX_ATTRIBUTE):
-            raise ConfigurationError(f"OUTBOX['SOURCE'] {problem}")
-        if not is_uri_reference(self.SOURCE):
-            raise ConfigurationError(
+            yield f"OUTBOX['SOURCE'] {problem}"
+        elif not is_uri_reference(self.SOURCE):
+            yield (
                 f"OUTBOX['SOURCE'] must be a URI reference, such as '/shop', 'urn:shop' or "
                 f"'https://example.com/shop', not {self.SOURCE!r}. Write spaces and letters beyond "
                 "ASCII percent-encoded."
             )
         if not _is_retention(self.RETENTION):
-            raise ConfigurationError(
+            yield (
                 "OUTBOX['RETENTION'] must be a positive timedelta or number of days, or None to "
                 f"keep everything, not {self.RETENTION!r}"
             )
         if not isinstance(self.REDACT, list | tuple) or not all(
             isinstance(word, str) and word for word in self.REDACT
         ):
-            raise ConfigurationError("OUTBOX['REDACT'] must be a tuple or list of words")
+            yield "OUTBOX['REDACT'] must be a tuple or list of words"
+        if not _HEADER.fullmatch(self.CORRELATION_HEADER):
+            yield (
+                "OUTBOX['CORRELATION_HEADER'] must be the name of a header, of letters, digits and "
+                f"'-', or '' for none, not {self.CORRELATION_HEADER!r}"
+            )
+        if self.TRACING not in ("off", "link", "parent"):
+            yield f"OUTBOX['TRACING'] must be 'off', 'link' or 'parent', not {self.TRACING!r}"
         if self.CELERY_OUTSIDE not in ("direct", "error", "own"):
-            raise ConfigurationError(
+            yield (
                 "OUTBOX['CELERY_OUTSIDE'] must be 'direct', 'error' or 'own', not "
                 f"{self.CELERY_OUTSIDE!r}"
+            )
+        if not isinstance(self.METRICS, list | tuple) or not all(
+            each in METRICS for each in self.METRICS
+        ):
+            yield (
+                "OUTBOX['METRICS'] must be a tuple or list of 'prometheus' and 'opentelemetry', "
+                f"not {self.METRICS!r:.60}"
             )
 
     @property
@@ -99,23 +135,74 @@ def project_name() -> str:
 def parse(cls: type[T], raw: object, where: str) -> T:
     """Build the settings class `cls` from the mapping `raw`; `where` names it in errors.
 
-    Raises ConfigurationError for anything but a mapping, an unknown key, or a wrong type.
+    Raises UnusableSettings with all that is wrong.
     """
     if not isinstance(raw, Mapping):
         raise ConfigurationError(f"{where} must be a dict, not {type(raw).__name__}")
     hints = get_type_hints(cls)
-    known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(str(key) for key in raw if key not in known)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(str(key) for key in raw if key not in fields)
+    flaws = []
     if unknown:
-        raise ConfigurationError(
-            f"{where} has unknown keys: {', '.join(unknown)}. Known: {', '.join(sorted(known))}."
+        flaws.append(
+            f"{where} has unknown keys: {', '.join(unknown)}. Known: {', '.join(sorted(fields))}."
         )
-    for name, value in raw.items():
-        if not _fits(value, hints[name]):
-            raise ConfigurationError(
-                f"{where}[{name!r}] must be {_words(hints[name])}, not {type(value).__name__}"
-            )
-    return cls(**raw)
+    wrong = [name for name in raw if name in fields and not _fits(raw[name], hints[name])]
+    flaws += [
+        f"{where}[{name!r}] must be {_words(hints[name])}, "
+        f"not {type(raw[name]).__name__}{_shown(raw[name], fields[name])}"
+        for name in wrong
+    ]
+    # What is of a wrong type is told; its default stands in while the rest is looked at.
+    fitting = {name: raw[name] for name in raw if name in fields and name not in wrong}
+    made, others = _made(cls, fitting | {name: hints[name]() for name in _needed(fields, wrong)})
+    refuse([*flaws, *others])
+    assert made is not None
+    return made
+
+
+def refuse(flaws: Iterable[str]) -> None:
+    """Raise UnusableSettings if there are flaws."""
+    if found := list(flaws):
+        raise UnusableSettings(*found)
+
+
+def flaws_of(exc: ConfigurationError) -> tuple[str, ...]:
+    """Return what is wrong, one text for each thing."""
+    return exc.flaws if isinstance(exc, UnusableSettings) else (str(exc),)
+
+
+def flaws_in(read: Callable[..., object], *arguments: object) -> tuple[str, ...]:
+    """Return what is wrong with settings, as the function says that reads them."""
+    try:
+        read(*arguments)
+    except ConfigurationError as exc:
+        return flaws_of(exc)
+    return ()
+
+
+def _made(cls: type[T], values: Mapping[str, object]) -> tuple[T | None, tuple[str, ...]]:
+    try:
+        return cls(**values), ()
+    except ConfigurationError as exc:
+        return None, flaws_of(exc)
+
+
+def _needed(fields: Mapping[str, dataclasses.Field[Any]], names: Iterable[str]) -> list[str]:
+    """Return which of the fields have no default."""
+    missing = dataclasses.MISSING
+    return [
+        name
+        for name in names
+        if fields[name].default is missing and fields[name].default_factory is missing
+    ]
+
+
+def _shown(value: object, field: dataclasses.Field[Any]) -> str:
+    """Return a value as an error shows it: nothing that could hold a secret."""
+    if not field.repr or not isinstance(value, str | int | float) or "://" in str(value):
+        return ""
+    return f": {value!r:.60}"
 
 
 def _fits(value: object, hint: Any) -> bool:
@@ -132,6 +219,11 @@ def _words(hint: Any) -> str:
     return {bool: "True or False", int: "a whole number", float: "a number", str: "a string"}.get(
         hint, getattr(hint, "__name__", str(hint))
     )
+
+
+def has_settings() -> bool:
+    """Tell whether there are settings at all: a plain script that sends a task may have none."""
+    return settings.configured or bool(os.environ.get(ENVIRONMENT_VARIABLE))
 
 
 @cache

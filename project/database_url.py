@@ -4,10 +4,13 @@ The URLs are those of libpq (section "Connection URIs" of PostgreSQL's manual) a
 those of SQLAlchemy: three slashes before a relative path, four before an absolute one.
 """
 
+import re
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
+
+from outbox.amqp import urls
 
 # What libpq accepts in the query as well as in the main part; Django has settings for each.
 _SETTING_OF_PARAMETER = {
@@ -24,14 +27,16 @@ def parse(url: str) -> dict[str, Any]:
 
     Raises ImproperlyConfigured, without repeating the URL, which may hold a password.
     """
+    if problem := urls.flaw(url):
+        raise ImproperlyConfigured(f"DATABASE_URL {problem}.")
     scheme = url.partition(":")[0]
     if scheme in ("postgresql", "postgres"):
-        return _parse_postgresql(url)
+        return _parse_postgresql(_split(url))
     if scheme == "sqlite":
-        return _parse_sqlite(url)
+        return _parse_sqlite(_split(url))
+    begins = f"begins with {scheme!r}" if re.match(r"[a-z]+://", url) else "begins with no scheme"
     raise ImproperlyConfigured(
-        f"DATABASE_URL begins with {scheme!r}: use postgresql://user:password@host:port/name "
-        "or sqlite:///path."
+        f"DATABASE_URL {begins}: use postgresql://user:password@host:port/name or sqlite:///path."
     )
 
 
@@ -46,8 +51,20 @@ def compose(settings: dict[str, Any]) -> str:
     return f"postgresql:///?{urlencode(given, quote_via=quote)}"
 
 
-def _parse_postgresql(url: str) -> dict[str, Any]:
-    parts = urlsplit(url)
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # whose text has a part of the URL
+        parts = None
+    if parts is None or parts.fragment or "@" in parts.path + parts.query:
+        raise ImproperlyConfigured(
+            "DATABASE_URL cannot be read: user, password and name must be percent-encoded. In them "
+            "'/' is '%2F', '?' is '%3F', '#' is '%23', '@' is '%40', ':' is '%3A'."
+        )
+    return parts
+
+
+def _parse_postgresql(parts: SplitResult) -> dict[str, Any]:
     credentials, _, addresses = parts.netloc.rpartition("@")
     user, _, password = credentials.partition(":")
     # Not `parts.hostname`: it lowers the case of a socket directory and knows one address only.
@@ -77,12 +94,14 @@ def _split_address(address: str) -> tuple[str, str]:
     if not colon or port.endswith("]"):  # no port, or the last colon is one of an IPv6 address
         host, port = address, ""
     if not port.isdigit() and port:
-        raise ImproperlyConfigured(f"DATABASE_URL has the port {port!r}: use a number.")
+        raise ImproperlyConfigured(
+            "DATABASE_URL has a port that is no number. If it is a part of the password, that must "
+            "be percent-encoded: '/' is '%2F', '@' is '%40', ':' is '%3A'."
+        )
     return unquote(host.removeprefix("[").removesuffix("]")), port
 
 
-def _parse_sqlite(url: str) -> dict[str, Any]:
-    parts = urlsplit(url)
+def _parse_sqlite(parts: SplitResult) -> dict[str, Any]:
     if parts.query:
         raise ImproperlyConfigured("DATABASE_URL has options after '?': SQLite takes none here.")
     name = unquote(parts.path.removeprefix("/")) or parts.netloc or ":memory:"

@@ -9,6 +9,8 @@ SECRET_KEY     required as soon as DEBUG is off
 DEBUG          1 (the default) or 0
 ALLOWED_HOSTS  comma-separated
 LOG_LEVEL      WARNING by default
+CARRIER_URL    where the other project is, the carrier's, which is told of parcels by HTTP
+FLOW_TOKEN     who has it may ask what is known of a conversation; the carrier's is the same
 """
 
 import os
@@ -45,6 +47,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",  # the admin speaks what the browser asks for
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -68,6 +71,7 @@ ROOT_URLCONF = "project.urls"
 WSGI_APPLICATION = "project.wsgi.application"
 STATIC_URL = "static/"
 USE_TZ = True
+TIME_ZONE = "UTC"  # what the admin shows; Django's default is Chicago's
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 DATABASE_URL = os.environ.get("DATABASE_URL", "")
@@ -89,6 +93,17 @@ RELAYS: dict[str, dict[str, Any]] = {
         else {"BACKEND": "relay.brokers.local.LocalBroker"}
     ),
 }
+
+CARRIER_URL = os.environ.get("CARRIER_URL", "")
+FLOW_TOKEN = os.environ.get("FLOW_TOKEN", "")
+FLOW: dict[str, Any] = {}
+if CARRIER_URL:
+    RELAYS["carrier"] = {
+        "BACKEND": "project.shipping.carrier.CarrierBroker",
+        "URL": f"{CARRIER_URL}/messages/",
+        "OPTIONS": {"TOKEN": FLOW_TOKEN},
+    }
+    FLOW["PEERS"] = {"carrier": {"URL": f"{CARRIER_URL}/flow/", "TOKEN": FLOW_TOKEN}}
 
 CELERY_BROKER_URL = BROKER_URL or "memory://"
 CELERY_TASK_DEFAULT_QUEUE = "project.tasks"

@@ -3,14 +3,27 @@
 from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
-from kombu.utils.url import parse_url
 
-from outbox.celery import known
+from outbox.amqp import exposure, urls
+from outbox.celery import apps_in_use
+from outbox.conf import flaws_of
 from outbox.exceptions import ConfigurationError
-from relay.brokers.base import Broker
+from outbox.message.kinds import KINDS
+from relay.brokers.base import EXPOSURE, Broker
+from relay.brokers.carriage import carries
 from relay.brokers.kombu import AMQP
+from relay.brokers.kombu_servers import celery_links
 from relay.conf import RelaySettings, broker_class, relay_settings
+
+MISSING = {
+    "confirms": "a message that it has taken may be lost, as it confirms nothing",
+    "durable": "what it holds may be lost when it restarts",
+    "ordered": "messages of one key may overtake each other",
+    "routable_check": "a message that nobody receives is dropped without a word",
+}
+"""What may happen with a broker that has not this capability."""
 
 PORTS = {"amqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379}
 
@@ -24,12 +37,20 @@ def check_relays(**_: Any) -> list[CheckMessage]:
     try:
         relays = relay_settings()
     except ConfigurationError as exc:
-        return [Error(str(exc), hint="See the reference of settings.", id="relay.E001")]
+        return [
+            Error(flaw, hint="See the reference of settings.", id="relay.E001")
+            for flaw in flaws_of(exc)
+        ]
+    if not relays and hasattr(settings, "RELAYS"):
+        return []  # said in so many words; the doctor tells if something is emitted all the same
     if not relays:
         return [
             Warning(
                 "No relay is configured: events are kept in the outbox and never published.",
-                hint="Set RELAYS = {'default': {'BACKEND': 'relay.brokers.local.LocalBroker'}}.",
+                hint=(
+                    "Set RELAYS = {'default': {'BACKEND': 'relay.brokers.local.LocalBroker'}}, or "
+                    "RELAYS = {} in a service that only consumes."
+                ),
                 id="relay.W001",
             )
         ]
@@ -44,9 +65,58 @@ def check_relays(**_: Any) -> list[CheckMessage]:
     return messages + _celery_brokers(relays)
 
 
+@register(deploy=True)
+def check_deployment(**_: Any) -> list[CheckMessage]:
+    """W010: credentials go in the clear. W011: guest. W012: a server's certificate is not checked.
+
+    Of relays, and of the Celery apps that send tasks by themselves as well. W013: what a relay's
+    broker does not promise.
+    """
+    messages: list[CheckMessage] = []
+    try:
+        relays = relay_settings()
+    except ConfigurationError:
+        return []  # is E001
+    for name, conf in relays.items():
+        try:
+            broker = broker_class(name)
+            messages += broker.check_deployment(name, conf.URL, conf.OPTIONS)
+            messages += _promises(name, broker)
+        except ConfigurationError:
+            continue  # is E001 or E002
+    for app in _apps():
+        try:
+            links = celery_links(apps_in_use.broker_url(app), app.conf.broker_use_ssl)
+        except ConfigurationError:
+            continue  # is E010
+        messages += exposure.warnings(f"Celery app {app.main!r}", links, EXPOSURE)
+    return messages
+
+
+def _promises(name: str, broker: type[Broker]) -> list[CheckMessage]:
+    """W013: the capabilities that a broker has not, as what may happen for it."""
+    # Where handlers run within publish(), everybody who wants a message gets it.
+    given = {"routable_check"} if broker.runs_handlers else set()
+    missing = [
+        text
+        for capability, text in MISSING.items()
+        if capability not in given and not getattr(broker, capability)
+    ]
+    if not missing:
+        return []
+    return [
+        Warning(
+            f"RELAYS[{name!r}]: {broker.__name__} promises less than the outbox: "
+            f"{'; '.join(missing)}.",
+            hint="Use relay.brokers.amqp.AMQPBroker where that is not good enough.",
+            id="relay.W013",
+        )
+    ]
+
+
 def _carries(name: str, messages: str, broker: type[Broker]) -> list[CheckMessage]:
     """E003: what a relay shall publish, its broker cannot carry."""
-    able = {"events": broker.carries_events, "tasks": broker.carries_tasks}
+    able = {kind.plural: carries(broker, kind) for kind in KINDS}
     # LocalBroker with "all" is right where there are no tasks; a task is refused with words.
     wanted = "events" if messages == "all" else messages
     if able[wanted]:
@@ -62,7 +132,10 @@ def _carries(name: str, messages: str, broker: type[Broker]) -> list[CheckMessag
 
 
 def _celery_brokers(relays: Mapping[str, RelaySettings]) -> list[CheckMessage]:
-    """W003: tasks go into the outbox, and no relay carries them to their app's broker."""
+    """W003: tasks go into the outbox, and no relay carries them to their app's broker.
+
+    E010: nobody can tell what that broker is.
+    """
     reached: set[str] = set()
     for name, conf in relays.items():
         try:
@@ -71,9 +144,18 @@ def _celery_brokers(relays: Mapping[str, RelaySettings]) -> list[CheckMessage]:
         except ConfigurationError:
             continue  # is E001
     messages: list[CheckMessage] = []
-    for app in sorted(known.apps, key=lambda app: str(app.main)):
-        own = app.conf.broker_write_url or app.conf.broker_url or "amqp://"
-        wanted = _addresses(own if isinstance(own, str) else ";".join(own))
+    for app in _apps():
+        own = apps_in_use.broker_url(app)
+        try:
+            wanted = _addresses(own)
+        except ConfigurationError as exc:
+            # Some transports of kombu have URLs of their own kind.
+            if not urls.flaw(own) and own.partition(":")[0].lower() not in (*AMQP, *PORTS):
+                continue
+            messages.append(
+                Error(f"broker_url of the Celery app {app.main!r}: {exc}", id="relay.E010")
+            )
+            continue
         if not wanted & reached:
             messages.append(
                 Warning(
@@ -89,19 +171,18 @@ def _celery_brokers(relays: Mapping[str, RelaySettings]) -> list[CheckMessage]:
     return messages
 
 
+def _apps() -> list[Any]:
+    return sorted(apps_in_use.apps, key=lambda app: str(app.main))
+
+
 def _addresses(url: str) -> set[str]:
     """Return which servers and virtual hosts, or databases, a URL names; without credentials."""
     found = set()
-    for each in url.split(";"):
+    for server in urls.read(url, options=None):
         # What a part means when it is missing, as far as it matters here.
-        try:
-            parts = parse_url(each)
-        except ValueError:
-            continue  # the broker's own check tells
-        kind = parts["transport"] or "amqp"
-        kind = "amqp" if kind in AMQP and kind != "amqps" else kind
-        host = (parts["hostname"] or "localhost").replace("localhost", "127.0.0.1")
-        port = f":{parts['port'] or PORTS[kind]}" if kind in PORTS else ""
-        path = (parts["virtual_host"] or "").lstrip("/")
+        kind = "amqp" if server.scheme in AMQP and server.scheme != "amqps" else server.scheme
+        host = (server.host or "localhost").replace("localhost", "127.0.0.1")
+        port = f":{server.port or PORTS[kind]}" if kind in PORTS else ""
+        path = server.path.lstrip("/")
         found.add(f"{kind}://{host}{port}/{path if kind != 'redis' else path or 0}")
     return found

@@ -1,6 +1,6 @@
 """RELAYS: named readers of the log, each with one broker behind it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
@@ -9,11 +9,11 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from outbox.conf import parse
-from outbox.exceptions import ConfigurationError
-from outbox.retry import Backoff
+from outbox.conf import flaws_in, parse, refuse
+from outbox.exceptions import ConfigurationError, UnknownName
+from outbox.runtime.backoff import Backoff
 from relay.brokers.base import Broker
-from relay.policy import Patience
+from relay.judgement import Patience
 
 DEFAULT_RELAY = "default"
 MAX_RELAY_NAME = 100
@@ -41,8 +41,8 @@ class RelaySettings:
     """
 
     BACKEND: str
-    URL: str = ""
-    OPTIONS: Mapping[str, Any] = field(default_factory=dict)
+    URL: str = field(default="", repr=False)
+    OPTIONS: Mapping[str, Any] = field(default_factory=dict, repr=False)
     MESSAGES: Literal["all", "events", "tasks"] = "all"
     START: Literal["beginning", "now"] = "beginning"
     PAGE_SIZE: int = 0
@@ -57,28 +57,34 @@ class RelaySettings:
     PRUNE_INTERVAL: float = 60.0
 
     def __post_init__(self) -> None:
+        refuse(self._flaws())
+
+    def _flaws(self) -> Iterator[str]:
         if self.MESSAGES not in ("all", "events", "tasks"):
-            raise ConfigurationError(
-                f"MESSAGES must be 'all', 'events' or 'tasks', not {self.MESSAGES!r}"
-            )
+            yield f"MESSAGES must be 'all', 'events' or 'tasks', not {self.MESSAGES!r}"
         if self.START not in ("beginning", "now"):
-            raise ConfigurationError(f"START must be 'beginning' or 'now', not {self.START!r}")
+            yield f"START must be 'beginning' or 'now', not {self.START!r}"
         if not 0 <= self.PAGE_SIZE <= 100_000:
-            raise ConfigurationError(f"PAGE_SIZE must be from 0 to 100000, not {self.PAGE_SIZE}")
+            yield f"PAGE_SIZE must be from 0 to 100000, not {self.PAGE_SIZE}"
         if self.PAGE_BYTES < 1:
-            raise ConfigurationError("PAGE_BYTES must be positive")
+            yield f"PAGE_BYTES must be positive, not {self.PAGE_BYTES}"
         if not 0.005 <= self.POLL_INTERVAL <= 3600:
-            raise ConfigurationError("POLL_INTERVAL must be from 0.005 to 3600 seconds")
+            yield f"POLL_INTERVAL must be from 0.005 to 3600 seconds, not {self.POLL_INTERVAL}"
         if not 0.1 <= self.RETRY_MAX <= 3600:
-            raise ConfigurationError("RETRY_MAX must be from 0.1 to 3600 seconds")
+            yield f"RETRY_MAX must be from 0.1 to 3600 seconds, not {self.RETRY_MAX}"
         if self.PARK_ATTEMPTS < 1:
-            raise ConfigurationError(f"PARK_ATTEMPTS must be at least 1, not {self.PARK_ATTEMPTS}")
+            yield f"PARK_ATTEMPTS must be at least 1, not {self.PARK_ATTEMPTS}"
         if not 0 < self.PARK_MIN <= self.PARK_MAX:
-            raise ConfigurationError("0 < PARK_MIN <= PARK_MAX must hold")
+            yield (
+                f"0 < PARK_MIN <= PARK_MAX must hold, not of {self.PARK_MIN} and {self.PARK_MAX}"
+            )
         if self.PRUNE_INTERVAL and not 0.1 <= self.PRUNE_INTERVAL <= 86_400:
-            raise ConfigurationError("PRUNE_INTERVAL must be 0 (off) or from 0.1 to 86400 seconds")
+            yield (
+                "PRUNE_INTERVAL must be 0 (off) or from 0.1 to 86400 seconds, not "
+                f"{self.PRUNE_INTERVAL}"
+            )
         if not isinstance(self.OPTIONS, Mapping):
-            raise ConfigurationError("OPTIONS must be a dict")
+            yield f"OPTIONS must be a dict, not {type(self.OPTIONS).__name__}"
 
     @property
     def backoff(self) -> Backoff:
@@ -95,26 +101,29 @@ def relay_settings() -> dict[str, RelaySettings]:
     raw = getattr(settings, "RELAYS", {})
     if not isinstance(raw, Mapping):
         raise ConfigurationError(f"RELAYS must be a dict, not {type(raw).__name__}")
-    found: dict[str, RelaySettings] = {}
-    for name, options in raw.items():
-        where = f"RELAYS[{name!r}]"
-        if not isinstance(name, str) or not 1 <= len(name) <= MAX_RELAY_NAME:
-            raise ConfigurationError(f"{where}: a name has 1 to {MAX_RELAY_NAME} characters")
-        if isinstance(options, Mapping) and "BACKEND" not in options:
-            raise ConfigurationError(f"{where} needs a BACKEND, the path of a Broker class")
-        try:
-            found[name] = parse(RelaySettings, options, where)
-        except ConfigurationError as exc:
-            raise ConfigurationError(_prefixed(where, exc)) from None
-    return found
+    refuse(flaw for name, options in raw.items() for flaw in flaws_in(_read, name, options))
+    return {name: _read(name, options) for name, options in raw.items()}
+
+
+def _read(name: object, options: object) -> RelaySettings:
+    where = f"RELAYS[{name!r}]"
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_RELAY_NAME:
+        raise ConfigurationError(f"{where}: a name has 1 to {MAX_RELAY_NAME} characters")
+    flaws: tuple[str, ...] = ()
+    if isinstance(options, Mapping) and "BACKEND" not in options:
+        flaws = (f"{where} needs a BACKEND, the path of a Broker class",)
+        options = {**options, "BACKEND": ""}
+    flaws += flaws_in(parse, RelaySettings, options, where)
+    refuse(flaw if flaw.startswith(where) else f"{where}: {flaw}" for flaw in flaws)
+    return parse(RelaySettings, options, where)
 
 
 def get_relay_settings(name: str) -> RelaySettings:
-    """Return the settings of one relay; raise ConfigurationError if there is none."""
+    """Return the settings of one relay; raise UnknownName if there is none."""
     relays = relay_settings()
     if name not in relays:
         known = ", ".join(sorted(relays)) or "none"
-        raise ConfigurationError(f"No relay {name!r} in RELAYS. Configured: {known}.")
+        raise UnknownName(f"No relay {name!r} in RELAYS. Configured: {known}.")
     return relays[name]
 
 
@@ -137,10 +146,6 @@ def broker_class(name: str) -> type[Broker]:
     if not (isinstance(found, type) and issubclass(found, Broker)):
         raise ConfigurationError(f"RELAYS[{name!r}]['BACKEND']: {path} is not a Broker class")
     return found
-
-
-def _prefixed(where: str, exc: Exception) -> str:
-    return str(exc) if str(exc).startswith(where) else f"{where}: {exc}"
 
 
 def _forget(*, setting: str, **_: Any) -> None:

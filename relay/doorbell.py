@@ -2,13 +2,15 @@
 
 import logging
 import time
+from typing import Any
 
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox.outages import is_outage
-from outbox.shutdown import Shutdown
-from outbox.wakeup import CHANNEL
+from outbox.database.failures import is_outage
+from outbox.error_text import text_of
+from outbox.producer.wakeup import CHANNEL
+from outbox.runtime.shutdown import Shutdown
 
 logger = logging.getLogger("relay")
 
@@ -25,6 +27,7 @@ class Doorbell:
         self._connection: BaseDatabaseWrapper | None = None
         self._next_try = 0.0
         self._complained = False
+        self._text = ""
 
     def connect(self) -> None:
         """Start to listen; what commits from now on rings. Without a connection, polling serves."""
@@ -53,14 +56,34 @@ class Doorbell:
         raw = self._connection.connection
         try:
             with self._connection.wrap_database_errors:
-                rung = self._shutdown.wait(seconds, raw.fileno())
-                return rung and bool(list(raw.notifies(timeout=0)))
+                return self._shutdown.wait(seconds, raw.fileno()) and self._take(raw)
         except Error as exc:
-            self.close()
-            if not is_outage(exc):
-                raise
-            self._lost(exc)
+            self._drop(exc)
             return False
+
+    def heard(self) -> str:
+        """Return the text with which it has rung last, without waiting; "" if it has not since."""
+        if self._connection is not None:
+            try:
+                with self._connection.wrap_database_errors:
+                    self._take(self._connection.connection)
+            except Error as exc:
+                self._drop(exc)
+        text, self._text = self._text, ""
+        return text
+
+    def _take(self, raw: Any) -> bool:
+        """Take what has come; return whether something has."""
+        came = list(raw.notifies(timeout=0))
+        if came:
+            self._text = came[-1].payload
+        return bool(came)
+
+    def _drop(self, exc: Error) -> None:
+        self.close()
+        if not is_outage(exc):
+            raise exc
+        self._lost(exc)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -71,4 +94,4 @@ class Doorbell:
         self._next_try = time.monotonic() + RECONNECT_SECONDS
         if not self._complained:
             self._complained = True
-            logger.warning("Not woken by NOTIFY, polling instead: %s", str(exc).strip())
+            logger.warning("Not woken by NOTIFY, polling instead: %s", text_of(exc).strip())

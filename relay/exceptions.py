@@ -4,6 +4,8 @@ outbox.OutboxError
 └── RelayError
     ├── StaleCursor
     ├── MovedDatabase
+    ├── UnsoundLog
+    ├── BrokerFailed
     └── ReplayHalted
 """
 
@@ -20,6 +22,14 @@ class StaleCursor(RelayError):
 
 class MovedDatabase(RelayError):
     """The log was written in another database cluster, whose transaction ids mean nothing here."""
+
+
+class UnsoundLog(RelayError):
+    """The log cannot be read as it stands: it is being restored, or its positions do not grow."""
+
+
+class BrokerFailed(RelayError):
+    """The broker's adapter raised an error instead of returning outcomes."""
 
 
 class ReplayHalted(RelayError):

@@ -4,22 +4,42 @@ import logging
 import random
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from django.db import Error, connections
 
-from outbox.commands import check_access
 from outbox.conf import outbox_settings
-from outbox.outages import AWAY, DENIED, is_outage, refusal
-from outbox.shutdown import Shutdown
-from relay.breaker import Breaker
-from relay.brokers.base import Broker
+from outbox.database.failures import (
+    AWAY,
+    DENIED,
+    Sentence,
+    is_out_of_memory,
+    is_outage,
+    is_unready,
+    told,
+)
+from outbox.database.freshness import refresh
+from outbox.error_text import describe, text_of
+from outbox.exceptions import OutboxError
+from outbox.extensions.pruning import pruners_of
+from outbox.guards import guard
+from outbox.interrupts import is_interrupt
+from outbox.nouns import counted
+from outbox.runtime.arguments import check_access
+from outbox.runtime.breaker import Breaker
+from outbox.runtime.housekeeping import Housekeeping
+from outbox.runtime.outages import BROKER, DATABASE, Outages
+from outbox.runtime.pace import Pace
+from outbox.runtime.shutdown import Shutdown
+from outbox.signals import messages_parked, send
+from relay.brokers.base import Broker, address_of, close
 from relay.conf import RelaySettings
 from relay.doorbell import Doorbell
-from relay.exceptions import MovedDatabase, StaleCursor
-from relay.housekeeping import housekeeping
+from relay.exceptions import BrokerFailed, MovedDatabase, StaleCursor, UnsoundLog
+from relay.isolation import Isolation, tell_failed
 from relay.log import Log
-from relay.parking import Parking
+from relay.parking.store import Parking
 from relay.schedule import Schedule
 from relay.transfer import Transferred, transfer
 
@@ -28,8 +48,10 @@ logger = logging.getLogger("relay")
 FIRST_PAUSE = 0.002
 KEEP_ALIVE_EVERY = 1.0
 """Seconds, under load; an idle relay calls its broker more often."""
-PAGES_PER_TURN = 16
-"""Pages of one lane before the others get their turn."""
+TURN_SECONDS = 0.5
+"""How long pages of one lane are begun before the others get their turn."""
+PAGE_SECONDS = 0.5
+"""How long a page is sent before what is confirmed of it is checkpointed."""
 NACKED_PAGES = 3
 """How often a page that is nacked as a whole is left as it is, before its messages are parked."""
 
@@ -38,8 +60,7 @@ NACKED_PAGES = 3
 class Progress:
     """What a relay has done so far; the terminal shows it."""
 
-    broker: Breaker
-    database: Breaker
+    outages: Outages
     published: int = 0
     parked: int = 0
     pages: int = 0
@@ -47,7 +68,15 @@ class Progress:
 
     @property
     def breakers(self) -> dict[str, Breaker]:
-        return {BROKER: self.broker, DATABASE: self.database}
+        return self.outages.breakers
+
+    @property
+    def broker(self) -> Breaker:
+        return self.breakers[BROKER]
+
+    @property
+    def database(self) -> Breaker:
+        return self.breakers[DATABASE]
 
 
 class Relay:
@@ -65,19 +94,33 @@ class Relay:
         shutdown: Shutdown,
         *,
         page_size: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.log = log
         self.broker = broker
-        self.progress = Progress(Breaker(conf.backoff), Breaker(conf.backoff))
+        self.broker.page_seconds = PAGE_SECONDS
+        self._clock = clock
+        self._outages = Outages(conf.backoff, logger, of=("relay", log.relay))
+        self.progress = Progress(self._outages)
         self._parking = Parking(log, conf.patience, conf.HOLD_KEYS)
-        self._denied: set[str] = set()
+        self._isolation = Isolation(log.using, log.relay)
+        self._has_looked = False  # at the log, without an error
+        self._looked_at = 0.0  # for the first time
         self._lanes: dict[int, Breaker] = defaultdict(lambda: Breaker(conf.backoff))
-        self._page_size = page_size or conf.PAGE_SIZE or broker.page_size
+        most = page_size or conf.PAGE_SIZE or broker.page_size
+        self._paces: dict[int, Pace] = defaultdict(lambda: Pace(most, PAGE_SECONDS))
+        self._fresh_first: dict[int, bool] = defaultdict(lambda: True)
         self._poll_interval = conf.POLL_INTERVAL
         self._shutdown = shutdown
         self._alive_until = 0.0
         self._schedule = Schedule(log.using)
-        self._housekeeping = housekeeping(log.using, conf.PRUNE_INTERVAL)
+        self._housekeeping = Housekeeping(
+            log.using,
+            conf.PRUNE_INTERVAL,
+            lambda: pruners_of(log.using),
+            logger,
+            process="relay",
+        )
         self._doorbell = Doorbell(log.using, shutdown, listen=conf.LISTEN)
 
     def open(self) -> None:
@@ -85,8 +128,16 @@ class Relay:
 
         For the start, when that is a mistake of a setting; later credentials may be rotated.
         """
-        check_access(self.log.using)
-        self.broker.open()
+        guard().relays(self.log.using)
+        check_access(self.log.using, "relay")
+        try:
+            self.broker.open()
+        except OutboxError:
+            raise
+        except BaseException as exc:
+            if is_interrupt(exc):
+                raise
+            self._broker_away(describe(exc))
 
     def run(self) -> None:
         """Relay until a stop is requested."""
@@ -106,11 +157,13 @@ class Relay:
 
     def run_until_empty(self) -> bool:
         """Relay until nothing is left to publish; False if something stands in the way."""
+        self._outages.persistent = False
         while not self._shutdown.requested:
             moved = self.sweep()
             if self.troubled:
                 return False
             if not moved:
+                self._keep_alive()  # what a broker that runs handlers has to try again
                 if not self._busy_lanes():
                     return self._clean()
                 self._shutdown.wait(0.01)  # another process holds what is left
@@ -118,17 +171,34 @@ class Relay:
 
     def run_once(self) -> bool:
         """Look at every lane once and move what is there; False if something stands in the way."""
+        self._outages.persistent = False
         self.sweep()
         return self._clean()
 
     def close(self) -> None:
         self._doorbell.close()
-        self.broker.close()
+        close(self.broker)
 
     @property
     def troubled(self) -> bool:
         """Whether the broker or the database is away."""
-        return any(breaker.failures for breaker in self.progress.breakers.values())
+        return bool(self._outages.away)
+
+    @property
+    def turned(self) -> float:
+        """When the loop has turned last, by time.monotonic(), to about a second.
+
+        Before it has looked at the log for the first time that is now: after a move to another
+        database that look may take many minutes, and must not be begun anew.
+        """
+        if not self._has_looked:
+            return time.monotonic()
+        return max(self._looked_at, self._alive_until - KEEP_ALIVE_EVERY)
+
+    @property
+    def missing(self) -> str:
+        """What it waits for, in a word or two, before it can publish; "" if for nothing."""
+        return self._outages.away or ("" if self._has_looked else "starting")
 
     def _clean(self) -> bool:
         return not self.troubled and not self._parking.open.exists()
@@ -142,71 +212,113 @@ class Relay:
         # At random, so that several processes seldom reach for the same lane.
         random.shuffle(lanes)
         for lane in lanes:
-            for turn in range(PAGES_PER_TURN):
+            ends = self._clock() + TURN_SECONDS
+            more = True
+            while more and self._clock() < ends:
                 if self._shutdown.requested or self._paused():
                     return moved
-                result = self._transfer(lane, fresh_first=bool(turn % 2))
+                result = self._transfer(lane)
                 if time.monotonic() >= self._alive_until:
                     self._keep_alive()
                 moved += result.published + result.parked + result.skipped if result else 0
-                if result is None or not result.more:
-                    break
+                more = result is not None and result.more
         return moved
 
     def _keep_alive(self) -> None:
         """Let the broker do what it has to do now and then, also under load."""
         self._alive_until = time.monotonic() + KEEP_ALIVE_EVERY
+        refresh(self.log.using)
         try:
             self.broker.keep_alive()
-        except Error as exc:
-            self._database_away(exc)
+        except BaseException as exc:
+            if is_interrupt(exc):
+                raise
+            if is_outage(exc):
+                self._database_away(exc)
+            else:
+                self._broker_away(describe(exc))
 
     def _busy_lanes(self) -> list[int]:
+        self.log.hear(self._doorbell.heard())
         try:
+            self.log.look()
             self._schedule.deliver()
             lanes = self.log.lanes_with_work(outbox_settings().LANES)
-        except Error as exc:
+        except (Error, MemoryError) as exc:
             self._database_away(exc)
             return []
+        except UnsoundLog as exc:
+            self._unsound(exc)
+            return []
+        if not self._has_looked:
+            self._looked_at = time.monotonic()
+            self._has_looked = True
         if not lanes:
-            self._back(DATABASE)  # with work to do, only a page that commits tells
+            self._outages.passed(DATABASE)  # with work to do, only a page that commits tells
         return lanes
 
-    def _transfer(self, lane: int, *, fresh_first: bool) -> Transferred | None:
+    def _transfer(self, lane: int) -> Transferred | None:
         """Move a page of a lane; None if there is nothing more to do in it now."""
+        pace, started = self._paces[lane], self._clock()
+        refresh(self.log.using)
         try:
-            result = transfer(
-                self.log,
-                self.broker,
-                lane,
-                self._page_size,
-                self._parking,
-                fresh_first=fresh_first,
-                patient=self._lanes[lane].failures < NACKED_PAGES,
-            )
-        except Error as exc:
+            result = self._try_transfer(lane, pace.size)
+        except (Error, MemoryError) as exc:
+            pace.failed()
             self._database_away(exc)
             return None
         except (StaleCursor, MovedDatabase) as exc:
             logger.warning("%s", exc)
             return None
+        except BrokerFailed as exc:
+            pace.failed()
+            self._broker_away(text_of(exc))
+            return None
+        except UnsoundLog as exc:
+            self._unsound(exc)
+            return None
         if result is None:
             return None
-        self._back(DATABASE)
+        self._outages.passed(DATABASE)
         self._count(result)
         if result.outage:
-            where = self.broker.address
-            progress = result.published > 0
-            denied = self.broker.denied
-            self._away(BROKER, result.outage, where, progress=progress, denied=denied)
+            progress = result.published + result.parked > 0
+            if not progress:
+                # Never less than before: a page of one message that cannot be sent shows no other.
+                pace.held()
+            sentence = DENIED if self.broker.denied else AWAY
+            self._broker_away(result.outage, sentence, progress=progress)
             return replace(result, more=False)
-        self._back(BROKER)
+        self._outages.passed(BROKER)
         if result.nacked:
             # It may be a queue, and other lanes may not know it.
             self._lanes[lane].failed(result.nacked)
             return replace(result, more=False)
         self._lanes[lane].passed()
+        pace.passed(result.tried, self._clock() - started)
         return result
+
+    def _try_transfer(self, lane: int, page_size: int) -> Transferred | None:
+        # What is parked and what is fresh take turns, for ever: neither is stuck behind the other.
+        fresh_first = self._fresh_first[lane] = not self._fresh_first[lane]
+
+        def attempt() -> Transferred | None:
+            return transfer(
+                self.log,
+                self.broker,
+                lane,
+                page_size,
+                self._parking,
+                self._isolation,
+                fresh_first=fresh_first,
+                patient=self._lanes[lane].failures < NACKED_PAGES,
+            )
+
+        try:
+            return attempt()
+        except BrokerFailed as exc:
+            tell_failed(self.broker, exc)
+            return attempt()
 
     def _count(self, result: Transferred) -> None:
         progress = self.progress
@@ -215,52 +327,37 @@ class Relay:
         progress.pages += bool(result.published)
         if result.refusal:
             logger.error(
-                "Relay %r parked %d messages; it tries them again, their keys wait, others go on. "
-                "The first: %s",
+                "Relay %r parked %s: tried again by itself, while the key waits and all others go "
+                "on. The first: %s",
                 self.log.relay,
-                result.parked,
+                counted(result.parked, "message"),
                 result.refusal,
             )
+            about = {"relay": self.log.relay, "count": result.parked, "reason": result.refusal}
+            send(messages_parked, type(self), **about)
 
-    # --- Outages: told once, backed off with jitter, told again when they are over -----------
-
-    def _database_away(self, exc: Error) -> None:
-        if not is_outage(exc):
+    def _database_away(self, exc: BaseException) -> None:
+        passes = is_outage(exc) or is_out_of_memory(exc)
+        if not passes and not (self._has_looked and is_unready(exc)):
             raise exc
         connections[self.log.using].close()
-        refused = refusal(exc)
-        reason = refused or str(exc).strip()
-        self._away(DATABASE, reason, f"database {self.log.using!r}", denied=bool(refused))
+        sentence, reason = told(exc)
+        self._outages.failed(DATABASE, reason, f"database {self.log.using!r}", sentence)
 
-    def _away(
-        self, what: str, reason: str, where: str, *, progress: bool = False, denied: bool = False
+    def _broker_away(
+        self, reason: str, sentence: Sentence = AWAY, *, progress: bool = False
     ) -> None:
-        first = self.progress.breakers[what].failed(reason, progress=progress)
-        # Told again when it is there again and does not let us in: that may need a person.
-        if first or (what in self._denied) is not denied:
-            logger.error(DENIED if denied else AWAY, what, where, reason)
-        (self._denied.add if denied else self._denied.discard)(what)
+        where = address_of(self.broker)
+        self._outages.failed(BROKER, reason, where, sentence, progress=progress)
 
-    def _back(self, what: str) -> None:
-        breaker = self.progress.breakers[what]
-        if breaker.failures:
-            logger.info(
-                "The %s is back after %.1f s and %d attempts.",
-                what,
-                breaker.lasted,
-                breaker.failures,
-            )
-            breaker.passed()
-            self._denied.discard(what)
+    def _unsound(self, exc: UnsoundLog) -> None:
+        text = f"Relay {self.log.relay!r} publishes nothing. {exc}"
+        self._outages.unusable(DATABASE, text)
 
     def _paused(self) -> bool:
-        return any(each.remaining > 0 for each in self.progress.breakers.values())
+        return self._outages.remaining > 0
 
     def _until_resume(self) -> float:
         """Return how long to wait at most: until the last pause is over."""
-        longest = max(each.remaining for each in self.progress.breakers.values())
+        longest = self._outages.remaining
         return max(0.001, longest) if longest > 0 else self._poll_interval
-
-
-BROKER = "broker"
-DATABASE = "database"

@@ -6,13 +6,19 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from outbox.fields import CurrentTransactionId, SnapshotField, TransactionIdField
-from outbox.registry import MAX_NAME
-from outbox.wire import MAX_ATTRIBUTE
-from relay.parked import OPEN, ParkedState
+from outbox.database.fields import (
+    CurrentTransactionId,
+    InstantField,
+    SnapshotField,
+    TransactionIdField,
+)
+from outbox.message.cloudevents import MAX_ATTRIBUTE
+from outbox.message.event_types import MAX_NAME
+from outbox.models import AppendOnly
+from relay.states import OPEN, ParkedState
 
 
-class Checkpoint(models.Model):
+class Checkpoint(AppendOnly):
     """How far a relay has come in a lane: one row per published page, never updated.
 
     The newest row of (relay, lane) is the cursor. `previous` is the id of the row before it, 0
@@ -57,12 +63,13 @@ class Checkpoint(models.Model):
     count = models.IntegerField(_("messages"))
     published_by = models.CharField(_("published by"), max_length=255)
     duration = models.DurationField(_("duration"))
-    created = models.DateTimeField(_("created"), default=timezone.now)
+    created = InstantField(_("created"), default=timezone.now)
 
     class Meta:
         verbose_name = _("checkpoint")
         verbose_name_plural = _("checkpoints")
         default_permissions = ("view",)
+        permissions = (("replay_checkpoint", _("Can have messages published again")),)
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["relay", "lane", "previous"], name="relay_chain"),
         ]
@@ -94,9 +101,12 @@ class Parked(models.Model):
     reason = models.CharField(_("reason"), max_length=10)
     error = models.TextField(_("error"))
     attempts = models.IntegerField(_("attempts"), default=0)
-    next_attempt_at = models.DateTimeField(_("next attempt"), null=True)
-    parked_at = models.DateTimeField(_("parked"))
-    settled_at = models.DateTimeField(_("settled"), null=True)
+    next_attempt_at = InstantField(_("next attempt"), null=True)
+    parked_at = InstantField(_("parked"))
+    changed = InstantField(
+        _("changed"), null=True, help_text=_("when it was refused last, or its state changed")
+    )
+    settled_at = InstantField(_("settled"), null=True)
     settled_by = models.CharField(_("settled by"), max_length=255, blank=True)
 
     class Meta:

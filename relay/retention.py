@@ -1,19 +1,24 @@
 """What the relay lets go: what every relay has published, old checkpoints, settled parked rows."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from django.db import connections
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
-from outbox.retention import BATCH, register_pruner
+from outbox.database.instants import parameter
+from outbox.extensions.pruning import BATCH, register_pruner
+from outbox.models import Message
 from relay.conf import relay_settings
 from relay.models import Checkpoint, Parked
-from relay.sql import SQLITE_CURSOR
+from relay.reports.publications import publications
+from relay.reports.state import OUT_OF_THE_FLOW, State, cursors
 from relay.sql import retention as sql
-from relay.states import cursors
+from relay.sql.log import SQLITE_CURSOR
 
 
 @dataclass(slots=True)
@@ -28,7 +33,7 @@ class Messages:
     """Deletes, or only counts, old messages that every relay of RELAYS has published.
 
     Relays that only have checkpoints hold nothing back. Without any relay in RELAYS all is kept:
-    nothing has been published, then. See outbox.retention.Prune.
+    nothing has been published, then. See outbox.extensions.pruning.Prune.
     """
 
     def __init__(self, *, delete: bool) -> None:
@@ -84,7 +89,7 @@ class Messages:
             "lane": lane,
             "after": run.places[lane],
             "bound": min(bounds, default=2**63 - 1),
-            "before": connections[using].ops.adapt_datetimefield_value(run.before),
+            "before": parameter(run.before, connections[using]),
             "limit": limit,
         }
         [(done, last)] = _query(using, sql.SQLITE_PRUNABLE, parameters)
@@ -99,7 +104,7 @@ class Messages:
 
 
 class Checkpoints:
-    """Deletes, or only counts, old checkpoints; see outbox.retention.Prune.
+    """Deletes, or only counts, old checkpoints; see outbox.extensions.pruning.Prune.
 
     The newest of a chain is the cursor, the first (previous = 0) tells where it started, and the
     one that opened the cursor's window tells where the next begins: they stay, however old.
@@ -117,10 +122,9 @@ class Checkpoints:
 
     def _of_chain(self, newest: Checkpoint, using: str, before: datetime, limit: int) -> int:
         checkpoints = Checkpoint.objects.using(using)
-        between = checkpoints.filter(
-            relay=newest.relay, lane=newest.lane, previous__gt=0, previous__lt=newest.previous
-        ).exclude(previous=newest.window_previous)
-        oldest = between.order_by("previous").values_list("pk", "created")[:limit]
+        oldest = (
+            _prunable(checkpoints, newest).order_by("previous").values_list("pk", "created")[:limit]
+        )
         old = [pk for pk, created in oldest if created < before]
         return checkpoints.filter(pk__in=old).delete()[0] if self._delete else len(old)
 
@@ -139,14 +143,71 @@ class Settled:
 
 
 prunable_messages: Callable[..., int] = Messages(delete=False)
-"""Counts the messages that could be deleted; see outbox.retention.Prune."""
+"""Counts the messages that could be deleted; see outbox.extensions.pruning.Prune."""
+
+
+def oldest_message(using: str) -> datetime | None:
+    """Return the time of the first message of the log."""
+    return Message.objects.using(using).order_by("pk").values_list("time", flat=True).first()
+
+
+def holds_message(using: str) -> Iterator[str]:
+    """Yield what keeps the first message of the log."""
+    if not relay_settings():
+        yield _("no relay is in RELAYS, so nothing has been published")
+        return
+    first = Message.objects.using(using).order_by("pk").first()
+    for each in publications(first, list(relay_settings())) if first else ():
+        if each.state in (State.PENDING, *OUT_OF_THE_FLOW) and each.state != State.DISCARDED:
+            yield _("for relay %(relay)s it is %(state)s") % {
+                "relay": each.relay,
+                "state": each.state.label,
+            }
+
+
+def oldest_checkpoint(using: str) -> datetime | None:
+    """Return the time of the oldest checkpoint that does not stay for good. A statement a chain."""
+    found = (
+        _prunable(Checkpoint.objects.using(using), newest)
+        .order_by("previous")
+        .values_list("created", flat=True)
+        .first()
+        for newest in cursors(using)
+    )
+    return min((each for each in found if each is not None), default=None)
+
+
+def oldest_settled(using: str) -> datetime | None:
+    """Return when the first of the parked messages that are known to be settled was."""
+    rows = Parked.objects.using(using).filter(settled_at__isnull=False).order_by("settled_at")
+    return rows.values_list("settled_at", flat=True).first()
 
 
 def register() -> None:
     """Let outbox_prune and the housekeeping reach what the relay owns."""
-    register_pruner("messages", Messages(delete=True), count=prunable_messages)
-    register_pruner("checkpoints", Checkpoints(delete=True), count=Checkpoints(delete=False))
-    register_pruner("parked", Settled(delete=True), count=Settled(delete=False))
+    register_pruner(
+        "messages",
+        Messages(delete=True),
+        count=prunable_messages,
+        oldest=oldest_message,
+        holds=holds_message,
+    )
+    register_pruner(
+        "checkpoints",
+        Checkpoints(delete=True),
+        count=Checkpoints(delete=False),
+        oldest=oldest_checkpoint,
+    )
+    register_pruner(
+        "parked", Settled(delete=True), count=Settled(delete=False), oldest=oldest_settled
+    )
+
+
+def _prunable(checkpoints: QuerySet[Checkpoint], newest: Checkpoint) -> QuerySet[Checkpoint]:
+    """Return those of a chain that need not stay, given its newest."""
+    return checkpoints.filter(
+        relay=newest.relay, lane=newest.lane, previous__gt=0, previous__lt=newest.previous
+    ).exclude(previous=newest.window_previous)
 
 
 def _is_postgresql(using: str) -> bool:

@@ -3,7 +3,7 @@
 import math
 import time
 
-from outbox import scheduling
+from outbox.producer import scheduling
 
 LOOK_SECONDS = 0.01
 """Shortest time between two looks."""

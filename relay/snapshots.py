@@ -5,9 +5,11 @@ between all but the listed ones are (PostgreSQL documentation, "Transaction ID a
 Information Functions").
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,15 @@ class Snapshot:
             return True
         return transaction_id < self.xmax and transaction_id not in self.in_flight
 
+    def covers(self, other: "Snapshot") -> bool:
+        """Tell whether everything that `other` sees had finished here as well."""
+        if other.xmax - self.xmax > sum(xid >= self.xmax for xid in other.in_flight):
+            return False
+        unfinished = {xid for xid in self.in_flight if xid < other.xmax}
+        return unfinished <= other.in_flight
+
+
+_FORM = re.compile(r"[0-9]{1,20}:[0-9]{1,20}:(?:[0-9]{1,20}(?:,[0-9]{1,20})*)?")
 
 EMPTY = "1:1:"
 """The snapshot that sees nothing: real transaction ids start at 3."""
@@ -32,12 +43,16 @@ EMPTY = "1:1:"
 @lru_cache(maxsize=256)
 def parse(text: str) -> Snapshot:
     """Return the snapshot that `text` stands for; raise ValueError if it stands for none."""
-    try:
-        xmin, xmax, xip = text.split(":")
-        in_flight = frozenset(map(int, xip.split(","))) if xip else frozenset()
-        return Snapshot(int(xmin), int(xmax), in_flight)
-    except ValueError:
-        raise ValueError(f"not a pg_snapshot: {text!r}") from None
+    if not _FORM.fullmatch(text):
+        raise ValueError(f"not a pg_snapshot: {text!r}")
+    low, high, listed = text.split(":")
+    xmin, xmax = int(low), int(high)
+    in_flight = list(map(int, listed.split(","))) if listed else []
+    # As PostgreSQL demands it of what it reads (pg_snapshot_in).
+    ascending = all(one < other for one, other in pairwise([xmin - 1, *in_flight, xmax]))
+    if not 0 < xmin <= xmax or not ascending:
+        raise ValueError(f"not a pg_snapshot: {text!r}")
+    return Snapshot(xmin, xmax, frozenset(in_flight))
 
 
 def stragglers(floor: str, ceiling: str) -> list[int]:

@@ -1,16 +1,20 @@
 """Fixtures for all tests."""
 
+import logging
 from collections.abc import Iterator
 from weakref import WeakSet
 
 import pytest
 from django.db import connection
+from django.test import Client
 
-from outbox.celery import known
+from outbox.celery import apps_in_use
 from project import database_url as database_urls
-from tests.services import broker
-from tests.services.rabbitmq import RabbitNode
-from tests.support import Registered
+from tests.inbox.support import Handling
+from tests.kit.admin_pages import ALL_MODELS, log_in
+from tests.kit.services import broker
+from tests.kit.services.rabbitmq import RabbitNode
+from tests.kit.support import Registered
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +56,23 @@ def rabbit_node(_rabbit_node: RabbitNode) -> RabbitNode:
 @pytest.fixture(autouse=True)
 def _no_celery_apps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the system checks know no Celery app but those of the test."""
-    monkeypatch.setattr(known, "apps", WeakSet())
+    monkeypatch.setattr(apps_in_use, "apps", WeakSet())
+
+
+@pytest.fixture
+def handling() -> Iterator[Handling]:
+    """Registers handlers for one test, in group "g" unless they say otherwise."""
+    found = Handling()
+    yield found
+    found.forget()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Fail a test that leaves another level of the logging behind, which others would suffer."""
+    before = logging.getLogger().level
+    yield
+    assert logging.getLogger().level == before
 
 
 @pytest.fixture
@@ -61,3 +81,10 @@ def registered() -> Iterator[Registered]:
     found = Registered()
     yield found
     found.forget()
+
+
+@pytest.fixture
+def viewer(client: Client) -> Client:
+    """Staff who may view everything of ours, and do nothing about it."""
+    log_in(client, *ALL_MODELS)
+    return client

@@ -4,7 +4,18 @@ from importlib import import_module
 
 from benchmarks.question import Question
 
-NAMES = ("drain", "emit", "latency", "cost", "inbox", "lanes", "celery", "growth")
+NAMES = (
+    "drain",
+    "emit",
+    "latency",
+    "cost",
+    "inbox",
+    "metrics",
+    "lanes",
+    "celery",
+    "growth",
+    "pages",
+)
 """In the order of the page."""
 
 

@@ -67,11 +67,33 @@ def answer(study: Study) -> None:
 def consume(
     database: Database, url: str, messages: int, *, copies: int = 1, by_hand: bool = False
 ) -> float:
-    """Return messages a second, from the first effect to that of the last message."""
+    """Return messages a second, of a queue that is filled first."""
     fresh_queue(url)
+    fill(url, messages, copies)
+    return handle(database, url, messages, copies=copies, by_hand=by_hand)
+
+
+def fill(url: str, messages: int, copies: int = 1) -> None:
+    """Put messages into the queue, as many in all."""
     run_worker("preload", str(messages), str(copies), BROKER_URL=url)
+
+
+def handle(
+    database: Database,
+    url: str,
+    messages: int,
+    *,
+    copies: int = 1,
+    by_hand: bool = False,
+    metrics: str = "",
+) -> float:
+    """Return messages a second, from the first effect to that of the last message."""
     last = database.value("SELECT coalesce(max(id), 0) FROM bench_effect")
-    variables = {"DATABASE_URL": database.url("consumer"), "BROKER_URL": url}
+    variables = {
+        "DATABASE_URL": database.url("consumer"),
+        "BROKER_URL": url,
+        "BENCH_METRICS": metrics,
+    }
     if by_hand:
         run_worker("one_by_one", **variables)
     else:

@@ -1,12 +1,15 @@
 """`make bench-check`: measure again, and name each ratio that is worse than the committed one.
 
-With `--no-run` what was measured last is compared once more.
+With `--no-run` what was measured last is compared once more. With `--against COMMIT` that commit is
+measured too, by turns with what is here: another machine makes other ratios.
 """
 
+import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks import __main__ as bench
+from benchmarks.report import against
 from benchmarks.results import RESULTS, Ratio, Result, number, read
 
 AGAIN = RESULTS.parents[1] / ".local" / "bench-results"
@@ -14,12 +17,19 @@ TOLERANCE = 0.10
 
 
 def main(arguments: Sequence[str]) -> int:
-    given = list(arguments)
-    if "--no-run" not in given:
-        for old in AGAIN.glob("*.json"):
-            old.unlink()
-        bench.main([*given, f"--output={AGAIN}"])
-    text, worse = compare(read(RESULTS), read(AGAIN))
+    parser = argparse.ArgumentParser(prog="make bench-check", add_help=False)
+    parser.add_argument("--no-run", action="store_true")
+    parser.add_argument("--against", metavar="COMMIT")
+    options, given = parser.parse_known_args(arguments)
+    if options.against:
+        before, now = against.measure(options.against, given)
+    else:
+        if not options.no_run:
+            for old in AGAIN.glob("*.json"):
+                old.unlink()
+            bench.main([*given, f"--output={AGAIN}"])
+        before, now = read(RESULTS), read(AGAIN)
+    text, worse = compare(before, now)
     print(f"\n{text}")
     return 1 if worse else 0
 

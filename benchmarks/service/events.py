@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import outbox
-from outbox import codec
-from outbox.registry import registry
+from outbox.message import codec
+from outbox.message.event_types import registry
 
 BYTES = 250
 KEYS = 100_000

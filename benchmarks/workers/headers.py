@@ -8,9 +8,9 @@ if __name__ == "__main__":
     django.setup()
 
     from benchmarks.service.events import placed
-    from outbox import wire
     from outbox.conf import outbox_settings
-    from outbox.emitting import Draft, wrap
+    from outbox.message import cloudevents
+    from outbox.producer.drafting import Draft, wrap
 
     [event] = placed(range(1))
-    print(json.dumps(wire.to_headers(wrap(Draft(event=event), outbox_settings()))))
+    print(json.dumps(cloudevents.to_headers(wrap(Draft(event=event), outbox_settings()))))

@@ -54,6 +54,6 @@ if __name__ == "__main__":
     from django.db import connection, transaction
 
     from benchmarks.service.models import Effect
-    from outbox import amqp
+    from outbox.amqp import connection as amqp
 
     main()

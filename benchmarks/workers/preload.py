@@ -44,9 +44,10 @@ if __name__ == "__main__":
 
     from benchmarks.service.events import Placed, placed
     from outbox.conf import outbox_settings
-    from outbox.emitting import Draft, wrap
-    from outbox.envelope import Envelope
-    from relay.brokers.amqp import AMQPBroker, AMQPOptions
+    from outbox.message.envelope import Envelope
+    from outbox.producer.drafting import Draft, wrap
+    from relay.brokers.amqp.broker import AMQPBroker
+    from relay.brokers.amqp.options import AMQPOptions
     from relay.brokers.base import Status
 
     main(int(sys.argv[1]), int(sys.argv[2]))

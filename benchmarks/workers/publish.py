@@ -56,7 +56,7 @@ def main(count: int, window: int, client: str) -> None:
 
 def with_amqp(channel: Any) -> Callable[[range], None]:
     """Publish as py-amqp does."""
-    headers = wire.to_headers(ENVELOPE)
+    headers = cloudevents.to_headers(ENVELOPE)
 
     def send(numbers: range) -> None:
         for number in numbers:
@@ -97,10 +97,11 @@ if __name__ == "__main__":
     from msgspec.structs import replace
 
     from benchmarks.service.events import placed
-    from outbox import amqp, wire
+    from outbox.amqp import connection as amqp
     from outbox.conf import outbox_settings
-    from outbox.emitting import Draft, wrap
-    from relay.brokers.frames import Frames
+    from outbox.message import cloudevents
+    from outbox.producer.drafting import Draft, wrap
+    from relay.brokers.amqp.frames import Frames
 
     [event] = placed(range(1))
     ENVELOPE = wrap(Draft(event=event), outbox_settings())

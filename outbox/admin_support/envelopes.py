@@ -1,6 +1,6 @@
 """What the pages of messages have in common, whether they are in the log or wait to get there."""
 
-import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -8,16 +8,19 @@ from uuid import UUID
 from django.contrib import admin
 from django.db.models import Q
 from django.http import HttpRequest
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from outbox.admin_support import html, payload
 from outbox.admin_support.base import ReadOnlyAdmin
 from outbox.admin_support.filters import ColumnFilter
 from outbox.admin_support.html import Content
-from outbox.celery import known, wire
+from outbox.celery import apps_in_use
 from outbox.exceptions import UndecodableMessage
-from outbox.models import StoredEnvelope
-from outbox.registry import registry
+from outbox.filtering.messages import known_types
+from outbox.message.event_types import registry
+from outbox.message.kinds import TASK, kind_of
+from outbox.models import Message, StoredEnvelope
 
 
 class TypeFilter(ColumnFilter):
@@ -27,51 +30,65 @@ class TypeFilter(ColumnFilter):
     parameter_name = column = "type"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        names = sorted({event_type.name for event_type in registry})
-        if "celery" in sys.modules:
-            names += [wire.TASK_TYPE, *sorted(known.task_names().difference(names))]
-        return [(name, name) for name in names]
+        return [(name, name) for name in known_types()]
 
     def unindexed(self) -> Q | None:
-        if self.chosen in known.task_names() and not registry.knows(self.chosen):
-            return Q(type=wire.TASK_TYPE, topic=self.chosen)
+        if self.chosen in apps_in_use.task_names() and not registry.knows(self.chosen):
+            return Q(type=TASK.type, topic=self.chosen)
         return super().unindexed()
 
 
+DJANGO_TASK = "django.task."
+"""What the types of messages begin with that run tasks of Django's framework."""
+
+
 def kind(message: Any) -> str:
-    """Return the type of a message for a column; of a Celery task its name as well."""
-    if message.type == wire.TASK_TYPE:
-        return f"{message.topic} ({message.type})"
+    """Return the type of a message; of a task the name of its function, as far as that is known."""
+    if message.type == TASK.type:
+        return str(message.topic)
+    if message.type.startswith(DJANGO_TASK):
+        return str(getattr(message, "subject", None) or message.type)
     return str(message.type)
 
 
+def kind_in_list(message: Any) -> SafeString:
+    """Return the same for a column of a list."""
+    if message.type == TASK.type:
+        return html.name(kind(message), "Celery")
+    note = "Django" if message.type.startswith(DJANGO_TASK) else ""
+    return html.name(kind(message), note)
+
+
+def name_tasks(rows: Iterable[tuple[Any, Any]], column: str, using: str) -> None:
+    """Give rows about tasks of Django's the subject of their messages: the function's name.
+
+    Each comes with what a column of its message has in the log. One statement, or none.
+    """
+    tasks = [(value, row) for value, row in rows if row.type.startswith(DJANGO_TASK)]
+    if tasks:
+        log = Message.objects.using(using).filter(**{f"{column}__in": {each for each, _ in tasks}})
+        subjects = dict(log.values_list(column, "subject"))
+        for value, row in tasks:
+            vars(row)["subject"] = subjects.get(value)
+
+
 class EnvelopeAdmin(ReadOnlyAdmin):
-    """Shows rows that hold an envelope. Of `search_fields`, message_id takes UUIDs alone."""
+    """Shows rows that hold an envelope."""
 
     list_display_links = ("shown_type",)
     list_defer = ("data", "attributes", "trace_state")
-
-    def search_conditions(self, term: str) -> list[Q]:
-        conditions = [Q(**{name: term}) for name in self.search_fields if name != "message_id"]
-        if (message_id := uuid_or_none(term)) is not None:
-            conditions.append(Q(message_id=message_id))
-        return conditions
 
     @admin.display(description=_("time"))
     def happened(self, message: StoredEnvelope) -> str:
         return html.stamp(message.time)
 
-    @admin.display(description=_("time"))
-    def happened_exactly(self, message: StoredEnvelope) -> str:
-        return html.stamp(message.time, precise=True)
-
     @admin.display(description=_("type"))
     def shown_type(self, message: StoredEnvelope) -> str:
-        return kind(message)
+        return kind_in_list(message)
 
     @admin.display(description=_("key"), empty_value=html.DASH)
     def shown_key(self, message: StoredEnvelope) -> str | None:
-        return message.key
+        return html.ident(message.key) if message.key is not None else None
 
     @admin.display(description=_("age"))
     def age(self, message: StoredEnvelope) -> str:
@@ -81,6 +98,10 @@ class EnvelopeAdmin(ReadOnlyAdmin):
     def shown_message_id(self, message: StoredEnvelope) -> str:
         return html.code(message.message_id)
 
+    @admin.display(description=_("message id"))
+    def listed_id(self, message: StoredEnvelope) -> str:
+        return html.ident(message.message_id)
+
     @admin.display(description=_("correlation id"))
     def shown_correlation(self, message: StoredEnvelope) -> str:
         return html.code(message.correlation_id)
@@ -89,11 +110,15 @@ class EnvelopeAdmin(ReadOnlyAdmin):
     def shown_causation(self, message: StoredEnvelope) -> str:
         return html.code(message.causation_id) if message.causation_id else html.DASH
 
+    @admin.display(description=_("origin"))
+    def shown_origin(self, message: StoredEnvelope) -> str:
+        return html.code(message.origin) if message.origin else html.DASH
+
     @admin.display(description=_("data"))
     def shown_data(self, message: StoredEnvelope) -> Content:
-        if message.content_type == wire.CONTENT_TYPE:
+        if readable := kind_of(message.content_type).readable:
             with suppress(UndecodableMessage):
-                return payload.show_json(wire.readable(wire.decode(bytes(message.data))))
+                return payload.show_json(readable(bytes(message.data)))
         return payload.show_data(message.data, message.content_type)
 
     @admin.display(description=_("extension attributes"))

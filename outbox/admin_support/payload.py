@@ -7,9 +7,11 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from outbox.admin_support.html import DASH, Content, block, size
-from outbox.codec import is_json
+from outbox.admin_support.folding import folded
+from outbox.admin_support.html import DASH, Content, block, json_block, size
 from outbox.conf import outbox_settings
+from outbox.message.codec import is_json
+from outbox.nouns import grouped
 
 SHOWN = 64 * 1024
 """Characters of JSON, pretty-printed, that a page shows."""
@@ -20,16 +22,19 @@ DUMPED = 4 * 1024
 HIDDEN = "•••"
 
 _LINE = 16
+_CHARSET = re.compile(r"charset\s*=\s*\"?([^\s\";]+)")
+_UTF_8 = ("utf-8", "utf8", "us-ascii")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _encoder = json.JSONEncoder(indent=2, ensure_ascii=False)
 
 
 def show_data(data: bytes | memoryview, content_type: str) -> Content:
-    """Return data as redacted, pretty-printed JSON, else as a hexadecimal dump."""
+    """Return data as redacted, pretty-printed JSON, or as text, else as a hexadecimal dump."""
     data = bytes(data)
-    about = f"{content_type or DASH}, {size(len(data))}"
     if len(data) > READ:
-        return _("%(about)s: too large to show") % {"about": about}
+        return too_large(len(data), content_type)
+    about = _about(len(data), content_type)
     secrets = outbox_settings().REDACT
     if is_json(content_type or "application/json"):
         try:
@@ -37,7 +42,7 @@ def show_data(data: bytes | memoryview, content_type: str) -> Content:
         except (ValueError, RecursionError):
             about = _("%(about)s, malformed JSON") % {"about": about}
         else:
-            return _cut(text, about)
+            return _cut(text, about, fold=True)
     if word := mentioned(data, secrets):
         # Only the keys of JSON can be told apart from their values.
         about = _("%(about)s; not shown because it mentions “%(word)s”") % {
@@ -45,17 +50,24 @@ def show_data(data: bytes | memoryview, content_type: str) -> Content:
             "word": word,
         }
         return block(HIDDEN, about)
+    if (plain := as_text(data, content_type)) is not None:
+        return _cut(plain, about)
     if len(data) > DUMPED:
         about = _("%(about)s, the first %(shown)s of them shown") % {
             "about": about,
-            "shown": f"{DUMPED:,}",
+            "shown": grouped(DUMPED),
         }
     return block(hex_dump(data[:DUMPED]), about)
 
 
+def too_large(length: int, content_type: str) -> Content:
+    """Return what a page says in the place of data that is longer than READ."""
+    return _("%(about)s: too large to show") % {"about": _about(length, content_type)}
+
+
 def show_json(value: object) -> Content:
     """Return a value that was JSON as redacted, pretty-printed JSON."""
-    return _cut(_dumped(redacted(value, outbox_settings().REDACT)), "")
+    return _cut(_dumped(redacted(value, outbox_settings().REDACT)), "", fold=True)
 
 
 def pretty(data: bytes | str, secrets: Iterable[str]) -> str:
@@ -82,6 +94,22 @@ def mentioned(data: bytes, secrets: Iterable[str]) -> str | None:
     return next((word for word in secrets if any(_folded(word) in text for text in texts)), None)
 
 
+def as_text(data: bytes, content_type: str) -> str | None:
+    """Return data that calls itself text as such; None if it is none.
+
+    What is no UTF-8, or has control characters that a page would not show, is no text.
+    """
+    kind, _separator, parameters = content_type.casefold().partition(";")
+    charset = _CHARSET.search(parameters)
+    if kind.strip().partition("/")[0] != "text" or (charset and charset[1] not in _UTF_8):
+        return None
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if _CONTROL.search(text) else text
+
+
 def hex_dump(data: bytes) -> str:
     """Return offsets, bytes and their ASCII characters, in the format of `hexdump -C`."""
     lines = []
@@ -90,6 +118,10 @@ def hex_dump(data: bytes) -> str:
         text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
         lines.append(f"{offset:08x}  {part.hex(' '):<{_LINE * 3}} |{text}|")
     return "\n".join(lines)
+
+
+def _about(length: int, content_type: str) -> str:
+    return f"{content_type or DASH}, {size(length)}"
 
 
 def _redacted(value: Any, words: tuple[str, ...]) -> Any:
@@ -124,10 +156,11 @@ def _dumped(value: object) -> str:
     return "".join(pieces).encode(errors="backslashreplace").decode()
 
 
-def _cut(text: str, about: str) -> Content:
+def _cut(text: str, about: str, *, fold: bool = False) -> Content:
     if len(text) > SHOWN:
         about = _("%(about)s, the first %(shown)s characters shown") % {
             "about": about,
-            "shown": f"{SHOWN:,}",
+            "shown": grouped(SHOWN),
         }
-    return block(text[:SHOWN], about)
+    text = text[:SHOWN]
+    return json_block(folded(text), about) if fold else block(text, about)

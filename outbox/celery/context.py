@@ -6,19 +6,23 @@ never import it here.
 """
 
 from collections.abc import Iterator, MutableMapping
+from contextlib import ExitStack
 from typing import Any
 
 from celery.signals import before_task_publish, task_postrun, task_prerun
+from celery.states import SUCCESS
 
-from outbox.celery.wire import (
+from outbox.message.celery_task import (
     CAUSATION_ID,
     CORRELATION_ID,
     MESSAGE_ID,
     TRACE_PARENT,
     TRACE_STATE,
 )
-from outbox.context import Context, current_context, use_context
-from outbox.wire import MAX_ATTRIBUTE, MAX_TRACE_STATE, flaw
+from outbox.message.cloudevents import MAX_ATTRIBUTE, MAX_TRACE_STATE, flaw
+from outbox.message.context import Context, current_context, use_context
+from outbox.message.origin import made
+from outbox.tracing.hooks import Fail, here, process_task
 
 _SCOPE = "_outbox_scope"
 
@@ -52,6 +56,7 @@ def context_of(request: Any) -> Context:
         causation_id=_usable(headers.get(MESSAGE_ID)) or _usable(request.id),
         trace_parent=_usable(headers.get(TRACE_PARENT)) or around.trace_parent,
         trace_state=_usable(headers.get(TRACE_STATE), MAX_TRACE_STATE) or around.trace_state,
+        origin=made("task", f"{request.task}"),
     )
 
 
@@ -62,20 +67,28 @@ def _usable(value: object, limit: int = MAX_ATTRIBUTE) -> str | None:
 
 def _tell(headers: MutableMapping[str, Any] | None = None, **_: Any) -> None:
     if headers is not None:
-        for name, value in headers_of(current_context()):
+        for name, value in headers_of(here(current_context())):
             headers.setdefault(name, value)
 
 
 def _enter(task: Any, **_: Any) -> None:
-    scope = use_context(context_of(task.request))
-    scope.__enter__()
-    setattr(task.request, _SCOPE, scope)
+    request, context = task.request, context_of(task.request)
+    with ExitStack() as stack:
+        stack.enter_context(use_context(context))
+        fail: Fail | None = None
+        if not request.is_eager:  # then it runs within its caller's span
+            again = bool(request.retries) or request.eta is not None
+            fail = stack.enter_context(process_task(context, task.name, again=again))
+        setattr(request, _SCOPE, (stack.pop_all(), fail))
 
 
-def _leave(task: Any, **_: Any) -> None:
-    scope = task.request.get(_SCOPE)
+def _leave(task: Any, retval: Any = None, state: str | None = None, **_: Any) -> None:
+    scope: tuple[ExitStack, Fail | None] | None = task.request.get(_SCOPE)
     if scope is not None:
-        scope.__exit__(None, None, None)
+        stack, fail = scope
+        if fail is not None and isinstance(retval, BaseException) and state != SUCCESS:
+            fail(retval, None)
+        stack.close()
 
 
 # Whoever imports this more than once connects once.

@@ -14,17 +14,26 @@ from kombu.compression import compress
 from kombu.entity import maybe_delivery_mode
 from kombu.serialization import dumps
 
-from outbox.celery import wire
+from outbox.amqp import urls
+from outbox.celery import apps_in_use
 from outbox.celery.context import headers_of
-from outbox.celery.entities import declaration
+from outbox.celery.declarations import declaration
+from outbox.celery.keys import queue_of
+from outbox.celery.results import note
 from outbox.conf import outbox_settings
-from outbox.context import Context
-from outbox.emitting import append, inherited
-from outbox.envelope import Envelope
+from outbox.context import originated
+from outbox.error_text import describe
 from outbox.exceptions import InvalidEvent, PayloadTooLarge
-from outbox.ids import uuid7_text
-from outbox.registry import MAX_NAME
-from outbox.wire import MAX_ATTRIBUTE, flaw
+from outbox.message import celery_task
+from outbox.message.cloudevents import MAX_ATTRIBUTE, flaw
+from outbox.message.context import Context
+from outbox.message.envelope import Envelope
+from outbox.message.event_types import MAX_NAME
+from outbox.message.ids import uuid7_text
+from outbox.producer.drafting import inherited
+from outbox.producer.measuring import emitted
+from outbox.producer.writing import append
+from outbox.tracing.hooks import created_task
 
 SILENCE = 60
 """Seconds without events for monitors after one that could not be published."""
@@ -40,11 +49,13 @@ class OutboxProducer(Producer):
     could not be published unchanged.
     """
 
-    def __init__(self, app: Celery, using: str) -> None:
+    def __init__(self, app: Celery, using: str, key: str | None = None) -> None:
         # Without a channel: there is nothing to connect to.
         super().__init__(None, auto_declare=False)  # type: ignore[arg-type]
         self._app = app
         self._using = using
+        self.key = key
+        """What orders the message; without one it is the queue."""
 
     @property
     def connection(self) -> Any:
@@ -98,6 +109,7 @@ class OutboxProducer(Producer):
             body, content_type, content_encoding, serializer
         )
         headers = {} if headers is None else headers
+        declare = list(declare or ())
         if compression:
             content, headers["compression"] = compress(content, compression)
         properties |= {
@@ -110,28 +122,36 @@ class OutboxProducer(Producer):
         if expiration is not None:
             properties["expiration"] = str(int(expiration * 1000))
         message_id = uuid7_text()
-        context = _context(message_id, headers)
+        context = created_task(name, message_id, _context(message_id, headers))
         # In the given dict, as kombu does: receivers of after_task_publish look there.
         headers |= _context_headers(message_id, context)
-        task = wire.TaskMessage(
+        task = celery_task.TaskMessage(
             exchange=_name(exchange) or "",
             routing_key=routing_key or "",
-            headers=wire.carried(headers, "headers"),
+            headers=celery_task.carried(headers, "headers"),
             properties={
-                key: wire.carried(value, key)
+                key: celery_task.carried(value, key)
                 for key, value in properties.items()
                 if value is not None
             },
             mandatory=mandatory,
-            declare=[declaration(each) for each in declare or ()],
-            **wire.body_fields(content),  # type: ignore[arg-type]
+            declare=[declaration(each) for each in declare],
+            **celery_task.body_fields(content),  # type: ignore[arg-type]
         )
-        self._write(name, task_id, message_id, wire.encode(task), context)
+        queue = queue_of(task.exchange, task.routing_key, declare)
+        self._write(name, task_id, queue, message_id, celery_task.encode(task), context)
 
     def _write(
-        self, name: str, task_id: str, message_id: str, data: bytes, context: dict[str, Any]
+        self,
+        name: str,
+        task_id: str,
+        queue: str,
+        message_id: str,
+        data: bytes,
+        context: dict[str, Any],
     ) -> None:
-        conf = outbox_settings()
+        started, conf = time.perf_counter(), outbox_settings()
+        task_id = _column("id", task_id, MAX_ATTRIBUTE)
         if len(data) > conf.MAX_DATA_BYTES:
             raise PayloadTooLarge(
                 f"Task {name}: its message of {len(data):,} bytes is more than "
@@ -141,16 +161,22 @@ class OutboxProducer(Producer):
         envelope = Envelope(
             id=message_id,
             source=conf.source,
-            type=wire.TASK_TYPE,
+            type=celery_task.TASK_TYPE,
             data=data,
-            content_type=wire.CONTENT_TYPE,
+            content_type=celery_task.CONTENT_TYPE,
             topic=_column("name", name[:MAX_NAME], MAX_NAME),
-            # For people, who look for it; relays take tasks for messages without a key.
-            key=_column("id", task_id, MAX_ATTRIBUTE),
+            # See Kind.key().
+            key=task_id if self.key is None else self.key,
+            subject=None if self.key is None else task_id,
             time=datetime.now(UTC),
+            attributes=originated(),
             **context,
         )
-        append(connections[self._using], [envelope], conf)
+        scope = queue if self.key is None else self.key
+        connection = connections[self._using]
+        append(connection, [envelope], conf, scope=scope)
+        emitted(connection, [envelope], started)
+        note(task_id, self._using)
 
     def _publish_event(self, event: Any, **options: Any) -> None:
         """Publish what monitors are told, after the commit and at best: they live with losses."""
@@ -178,7 +204,7 @@ def _publish_at_best(app: Celery, event: Any, options: dict[str, Any]) -> None:
         logger.warning(
             "No task-sent events for %d s, as the broker is away: %s. Tasks are in the outbox.",
             SILENCE,
-            exc,
+            urls.scrubbed(describe(exc), apps_in_use.broker_url(app)),
         )
 
 
@@ -219,10 +245,10 @@ def _name(entity: Any) -> Any:
 def _context(message_id: str, headers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the context for the log's row: the current one, unless the caller's headers say."""
     given = {
-        "correlation_id": headers.get(wire.CORRELATION_ID),
-        "causation_id": headers.get(wire.CAUSATION_ID),
-        "trace_parent": headers.get(wire.TRACE_PARENT),
-        "trace_state": headers.get(wire.TRACE_STATE),
+        "correlation_id": headers.get(celery_task.CORRELATION_ID),
+        "causation_id": headers.get(celery_task.CAUSATION_ID),
+        "trace_parent": headers.get(celery_task.TRACE_PARENT),
+        "trace_state": headers.get(celery_task.TRACE_STATE),
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     return dict(inherited(message_id, **chosen))
@@ -230,7 +256,7 @@ def _context(message_id: str, headers: Mapping[str, Any]) -> dict[str, Any]:
 
 def _context_headers(message_id: str, context: Mapping[str, Any]) -> dict[str, str]:
     # The id is that of the row and never the caller's: by it a returned message is found again.
-    return dict(headers_of(Context(**context))) | {wire.MESSAGE_ID: message_id}
+    return dict(headers_of(Context(**context))) | {celery_task.MESSAGE_ID: message_id}
 
 
 def _column(what: str, value: Any, limit: int) -> str:

@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-import outbox.fields
+import outbox.database.fields
 
 
 class Migration(migrations.Migration):
@@ -16,8 +16,8 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "transaction_id",
-                    outbox.fields.TransactionIdField(
-                        db_default=outbox.fields.CurrentTransactionId(),
+                    outbox.database.fields.TransactionIdField(
+                        db_default=outbox.database.fields.CurrentTransactionId(),
                         editable=False,
                         verbose_name="transaction id",
                     ),

@@ -105,10 +105,16 @@ def figures(report: Report) -> list[tuple[str, int, bool]]:
             if report.tasks_done is not None
             else []
         ),
-        (
-            "delivered twice, suppressed (reported by consumers)",
-            report.duplicates_suppressed,
-            False,
+        *(
+            [("parcels with the carrier, in another database", report.parcels, False)]
+            if report.parcels is not None
+            else []
+        ),
+        # None with the local broker, where what a killed relay had handled was rolled back.
+        *(
+            [("delivered again by the broker, not handled again", suppressed, False)]
+            if (suppressed := report.duplicates_suppressed)
+            else []
         ),
         ("events lost", report.lost, True),
         ("events of rolled back transactions", report.unfounded, True),

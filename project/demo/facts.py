@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -30,6 +30,10 @@ SLICE = 500
 """How many orders one query asks for."""
 
 
+Ask = Callable[[Collection[UUID]], Mapping[UUID, int]]
+"""Asks the carrier how many parcels it has of orders."""
+
+
 class Logged(NamedTuple):
     """A row of the log, as far as it matters here."""
 
@@ -41,11 +45,17 @@ class Logged(NamedTuple):
     data: bytes
 
 
-def gather(truth: Truth, *, duplicates_suppressed: int = 0, tasks: bool = False) -> Facts:
+def gather(
+    truth: Truth,
+    *,
+    duplicates_suppressed: int = 0,
+    tasks: bool = False,
+    parcels_of: Ask | None = None,
+) -> Facts:
     """Return the facts of a run, and of no other: orders are asked for by their ids.
 
     That includes the orders that were rolled back: nothing may be found of them. `tasks` if a
-    Celery worker was there, so that receipts are asked for as well.
+    Celery worker was there, so that receipts are asked for as well. `parcels_of` asks the carrier.
     """
     committed, orders = frozenset(truth.committed), truth.tried
     # The cursors come first: what is published meanwhile counts as not published yet.
@@ -55,6 +65,7 @@ def gather(truth: Truth, *, duplicates_suppressed: int = 0, tasks: bool = False)
     effects: Counter[Effect] = Counter()
     account: defaultdict[UUID, list[int]] = defaultdict(list)
     receipts: Counter[UUID] = Counter()
+    parcels: Counter[UUID] = Counter()
     for some in _slices(orders):
         for row in _log(some):
             event = _event(row)
@@ -69,6 +80,8 @@ def gather(truth: Truth, *, duplicates_suppressed: int = 0, tasks: bool = False)
         )
         for order in Shipment.objects.filter(order_id__in=some).values_list("order_id", flat=True):
             effects[Effect("shipping.dispatch", Event(order, INVOICE_ISSUED))] += 1
+        if parcels_of is not None:
+            parcels.update(parcels_of(some))
         entries = Entry.objects.filter(order_id__in=some).order_by("id")
         for order, kind, number in entries.values_list("order_id", "event", "sequence"):
             effects[Effect("billing.account", _identify(order, kind, number))] += 1
@@ -83,6 +96,7 @@ def gather(truth: Truth, *, duplicates_suppressed: int = 0, tasks: bool = False)
         account={order: tuple(numbers) for order, numbers in account.items()},
         duplicates_suppressed=duplicates_suppressed,
         receipts=receipts if tasks else None,
+        parcels=parcels if parcels_of is not None else None,
     )
 
 

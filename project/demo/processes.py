@@ -80,6 +80,10 @@ class ManageProcess:
         self._process.wait()
         self._let_go()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send the process a signal."""
+        self._process.send_signal(number)
+
     def request_stop(self) -> None:
         """Ask the process to end, as a service manager would: SIGTERM. Does not wait."""
         if self.running:

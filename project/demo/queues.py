@@ -3,9 +3,10 @@
 from typing import Any, NamedTuple
 
 from amqp.exceptions import NotFound
-from kombu import Connection
 
-from inbox.topology import queue_name
+from inbox.conf import inbox_settings
+from inbox.sources.amqp.topology import queue_name
+from outbox.amqp import connection as amqp
 
 
 class Queue(NamedTuple):
@@ -21,10 +22,15 @@ def look(url: str, group: str) -> Queue | None:
     A consumer declares its queue and bindings before it starts to read, so a queue with a
     consumer gets everything that is published from then on.
     """
-    with Connection(url, connect_timeout=5) as connection:
+    conf = inbox_settings()
+    connection = amqp.connect(
+        url, name="demo", connect_timeout=5, socket_timeout=5, heartbeat=0, ssl=conf.SSL
+    )
+    try:
         channel: Any = connection.channel()
-        try:
-            found = channel.queue_declare(queue=queue_name(group), passive=True)
-        except NotFound:
-            return None
-        return Queue(found.message_count, found.consumer_count)
+        found = channel.queue_declare(queue=queue_name(group), passive=True)
+    except NotFound:
+        return None
+    finally:
+        amqp.drop(connection)
+    return Queue(found.message_count, found.consumer_count)

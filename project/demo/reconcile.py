@@ -59,6 +59,7 @@ class Facts:
     `account`: for each order, the numbers of its events in the order in which they were handled.
     `duplicates_suppressed`: deliveries that receivers reported to have skipped.
     `receipts`: how many each order got from a task; None if no worker was there.
+    `parcels`: how many the carrier has of each order; None if no carrier was there.
     """
 
     committed: frozenset[Event]
@@ -70,6 +71,7 @@ class Facts:
     undone: int = 0
     duplicates_suppressed: int = 0
     receipts: Mapping[UUID, int] | None = None
+    parcels: Mapping[UUID, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,8 @@ class Report:
 
     `missing` says of each lost event how far it came; `unfounded` are events in the log that no
     committed transaction accounts for; `finished` tells whether the run came to its end in time.
-    `tasks_done` is None without a worker; a task that is lost or has acted twice counts as well.
+    `tasks_done` is None without a worker, `parcels` without a carrier; a task or a parcel that is
+    lost or was there twice counts as well.
     """
 
     committed: int
@@ -95,6 +98,7 @@ class Report:
     unfounded: int = 0
     finished: bool = True
     tasks_done: int | None = None
+    parcels: int | None = None
 
     @property
     def complete(self) -> bool:
@@ -130,7 +134,10 @@ def reconcile(facts: Facts) -> Report:
     receipts: Counter[UUID] = Counter(facts.receipts or {})
     if facts.receipts is not None and (unsent := sum(not receipts[order] for order in orders)):
         missing["orders got no receipt from a task"] = unsent
-    twice = [count for counts in (facts.effects, receipts) for count in counts.values()]
+    parcels: Counter[UUID] = Counter(facts.parcels or {})
+    if facts.parcels is not None and (left := sum(not parcels[order] for order in orders)):
+        missing["orders' parcels are not with the carrier"] = left
+    twice = [count for counts in (facts.effects, receipts, parcels) for count in counts.values()]
     return Report(
         committed=len(orders),
         rolled_back=facts.rolled_back,
@@ -145,6 +152,7 @@ def reconcile(facts: Facts) -> Report:
         missing=dict(missing.most_common()),
         unfounded=sum(count for event, count in facts.log.items() if event not in expected),
         tasks_done=len(receipts) if facts.receipts is not None else None,
+        parcels=len(parcels) if facts.parcels is not None else None,
     )
 
 

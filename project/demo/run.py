@@ -4,21 +4,22 @@ import math
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import factory.random
 
 from project.demo.display import Display
 from project.demo.facts import gather
 from project.demo.processes import ProcessError
-from project.demo.reconcile import Report, reconcile
+from project.demo.reconcile import Facts, Report, reconcile
 from project.demo.stage import Stage
 from project.demo.truth import Truth
 from project.demo.waiting import ticks
 from project.demo.writers import Gate, Writer
+from project.shipping.models import Closure
 
 CRASHES = 3
 # Two for each relay after the first: see _start_relay().
@@ -52,8 +53,10 @@ class Run:
         """Run, and return the reconciliation; what has not come by the deadline is lost."""
         self._deadline = time.monotonic() + self.timeout
         factory.random.reseed_random(self.seed)  # type: ignore[no-untyped-call]
+        Closure.objects.all().delete()  # of a run before, which somebody looked at
         self.stage.start_consumers()
         self.stage.start_worker()
+        self.stage.start_relay_to_carrier()
         gate = Gate(_MARKS)
         with self._writing(gate):
             self.display.say(
@@ -63,6 +66,9 @@ class Run:
             self._crash_after_publishing()
             if self.stage.groups:
                 self._crash_a_consumer()
+            if self.stage.carrier is not None:
+                self.stage.carrier.kill()
+                self.display.say("SIGKILL of the carrier, the other project; starting it again.")
             for crash in range(2, CRASHES + 1):
                 self._start_relay(gate)
                 self._crash_at_random(crash)
@@ -71,7 +77,7 @@ class Run:
         self.stage.stop()
         # Only now can nothing change any more.
         suppressed = self.stage.duplicates_suppressed()
-        facts = gather(self.truth, duplicates_suppressed=suppressed, tasks=bool(self.stage.url))
+        facts = self._facts(duplicates_suppressed=suppressed)
         return replace(reconcile(facts), finished=finished)
 
     @contextmanager
@@ -171,9 +177,22 @@ class Run:
                 raise ProcessError(f"Writer {writer.name} failed: {writer.error}") from writer.error
         return self._report() if time.monotonic() >= self._next_glance else None
 
+    def _facts(self, duplicates_suppressed: int = 0) -> Facts:
+        return gather(
+            self.truth,
+            duplicates_suppressed=duplicates_suppressed,
+            tasks=bool(self.stage.url),
+            parcels_of=self._parcels if self.stage.carrier is not None else None,
+        )
+
+    def _parcels(self, orders: Collection[UUID]) -> Mapping[UUID, int]:
+        """Ask the carrier; while it does not answer it has none, so that nothing is complete."""
+        carrier = self.stage.carrier
+        return carrier.parcels(orders) if carrier is not None and carrier.is_up() else {}
+
     def _report(self) -> Report:
         started = time.monotonic()
-        report = reconcile(gather(self.truth, tasks=bool(self.stage.url)))
+        report = reconcile(self._facts())
         self.display.progress(report, self.orders)
         # A large run takes long to look at: give it most of the time.
         now = time.monotonic()

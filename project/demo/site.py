@@ -2,6 +2,7 @@
 
 import socket
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -17,13 +18,17 @@ _PATIENCE = 30.0
 
 
 class Site:
-    """A running ``manage.py runserver``. Use as a context manager: it has ended after it."""
+    """A running ``manage.py runserver``. Use as a context manager: it has ended after it.
 
-    def __init__(self, port: int) -> None:
-        self._port = free_port(port)
+    The port must be free.
+    """
+
+    def __init__(self, port: int, environment: Mapping[str, str] | None = None) -> None:
+        self._port = port
         self._logs = tempfile.TemporaryDirectory(prefix="demo-")
         log = Path(self._logs.name) / "site.log"
-        self._process = ManageProcess("runserver", "--noreload", f"{HOST}:{self._port}", log=log)
+        address = f"{HOST}:{self._port}"
+        self._process = ManageProcess("runserver", "--noreload", address, log=log, env=environment)
 
     def __enter__(self) -> Self:
         if not wait_until(self._answers, _PATIENCE):

@@ -1,4 +1,4 @@
-"""The processes of the demo: a relay; with an AMQP broker consumers and a Celery worker as well."""
+"""The processes of the demo: a relay, and one to the carrier; with AMQP consumers and a worker."""
 
 import os
 import socket
@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inbox.conf import broker_url
-from inbox.registry import handlers
-from inbox.topology import queue_name
+from inbox.handlers.registry import handlers
+from inbox.sources.amqp.topology import queue_name
 from outbox.failpoints import VARIABLE as FAILPOINT
+from project.demo.carrier import Carrier
 from project.demo.processes import ManageProcess, ProcessError, WorkerProcess
 from project.demo.queues import look
 from project.demo.waiting import wait_until
@@ -21,13 +22,15 @@ _PATIENCE = 30.0
 class Stage:
     """Starts, kills and stops the processes. Use as a context manager: all have ended after it."""
 
-    def __init__(self) -> None:
+    def __init__(self, carrier: Carrier | None = None) -> None:
+        self.carrier = carrier
         self.url = broker_url()
         # The local broker hands messages to the handlers within the relay: no consumers then.
         self.groups = sorted(handlers.groups()) if self.url else []
         self.relay: ManageProcess | None = None
         self.consumers: dict[str, ManageProcess] = {}
         self.worker: ManageProcess | None = None
+        self.to_carrier: ManageProcess | None = None
         self._all: list[ManageProcess] = []
         self._newest_checkpoint = 0
         self._logs = tempfile.TemporaryDirectory(prefix="demo-")
@@ -74,6 +77,11 @@ class Stage:
             options = ("-n", name, "--loglevel", "WARNING", "--concurrency", "1")
             self.worker = self._start(WorkerProcess, "-A", "project", "worker", *options)
 
+    def start_relay_to_carrier(self) -> None:
+        """Start the relay that tells the carrier, if there is one. It is slower than the other."""
+        if self.carrier is not None:
+            self.to_carrier = self.start("relay", "--relay", "carrier")
+
     def start_relay(self, *, failpoint: str = "") -> None:
         """Start the relay, perhaps one that kills itself at a point; see outbox.failpoints."""
         newest = Checkpoint.objects.order_by("-id").values_list("id", flat=True).first()
@@ -88,13 +96,14 @@ class Stage:
         self, kind: type[ManageProcess], *arguments: str, env: dict[str, str] | None = None
     ) -> ManageProcess:
         log = Path(self._logs.name) / f"{len(self._all)}.log"
-        process = kind(*arguments, log=log, env=env)
+        known = self.carrier.environment if self.carrier else {}
+        process = kind(*arguments, log=log, env={**known, **(env or {})})
         self._all.append(process)
         return process
 
     def check(self) -> None:
         """Raise ProcessError if a process has ended that should be running."""
-        for process in (self.relay, self.worker, *self.consumers.values()):
+        for process in (self.relay, self.worker, self.to_carrier, *self.consumers.values()):
             if process is not None:
                 process.ensure_running()
 
@@ -117,7 +126,7 @@ class Stage:
             process.request_stop()
         for process in self._all:
             process.finish()
-        self.relay = self.worker = None
+        self.relay = self.worker = self.to_carrier = None
         self.consumers.clear()
 
     def duplicates_suppressed(self) -> int:

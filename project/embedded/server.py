@@ -133,7 +133,7 @@ class Server:
         if len(os.fsencode(self.data / f".s.PGSQL.{PORT}")) <= LONGEST_SOCKET:
             return self.data
         # Not where TMPDIR says: that may be too long as well.
-        sockets = Path(tempfile.mkdtemp(prefix="embedded-postgres-", dir="/tmp"))
+        sockets = Path(tempfile.mkdtemp(prefix="embedded-postgres-", dir="/tmp"))  # nosec B108
         account.give(sockets)
         return sockets
 

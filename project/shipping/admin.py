@@ -1,6 +1,6 @@
 from django.contrib import admin
 
-from project.shipping.models import Shipment
+from project.shipping.models import Closure, Shipment
 
 
 @admin.register(Shipment)
@@ -9,3 +9,8 @@ class ShipmentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     search_fields = ("id", "order_id")
     ordering = ("-id",)
     show_full_result_count = False
+
+
+@admin.register(Closure)
+class ClosureAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("depot", "reason", "since")

@@ -6,14 +6,16 @@ from django.contrib import admin
 from django.db import router
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import URLPattern, path
 from django.utils.translation import gettext_lazy as _
 
 from outbox.admin_support import html
 from outbox.admin_support.base import ReadOnlyAdmin
-from outbox.admin_support.extensions import Panel
 from outbox.admin_support.filters import ChoiceFilter
+from outbox.extensions.message_pages import Panel
+from relay.admin import again
 from relay.models import Checkpoint
-from relay.states import cursors
+from relay.reports.state import cursors
 
 
 class ChainFilter(ChoiceFilter):
@@ -71,7 +73,7 @@ class CheckpointAdmin(ReadOnlyAdmin):
             {
                 "fields": (
                     ("relay", "lane"),
-                    ("happened_exactly", "published_by"),
+                    ("happened", "published_by"),
                     ("count", "took"),
                 )
             },
@@ -92,6 +94,14 @@ class CheckpointAdmin(ReadOnlyAdmin):
         (_("Chain"), {"fields": (("id", "previous"), "system_identifier")}),
     )
 
+    def get_urls(self) -> list[URLPattern]:
+        # Beside the records of what was published, whose permission it takes.
+        view = self.admin_site.admin_view(again.view)
+        found = path(
+            "again/<int:position>/<path:relay>/", view, {"site": self.admin_site}, name=again.NAME
+        )
+        return [found, *super().get_urls()]
+
     @admin.display(description=_("checkpoint"))
     def number(self, checkpoint: Checkpoint) -> str:
         return f"#{checkpoint.pk}"
@@ -99,10 +109,6 @@ class CheckpointAdmin(ReadOnlyAdmin):
     @admin.display(description=_("created"))
     def happened(self, checkpoint: Checkpoint) -> str:
         return html.stamp(checkpoint.created)
-
-    @admin.display(description=_("created"))
-    def happened_exactly(self, checkpoint: Checkpoint) -> str:
-        return html.stamp(checkpoint.created, precise=True)
 
     @admin.display(description=_("duration"))
     def took(self, checkpoint: Checkpoint) -> str:

@@ -1,46 +1,42 @@
 """Parked messages: what they wait for, and what a person can do about them."""
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db import DEFAULT_DB_ALIAS
-from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext_lazy
 
 from outbox.admin_support import html
-from outbox.admin_support.actions import ActingAdmin, write_down
+from outbox.admin_support.actions import ActingAdmin
 from outbox.admin_support.base import KeysetChangeList
-from outbox.admin_support.envelopes import kind
-from outbox.admin_support.extensions import Panel
-from outbox.admin_support.filters import ColumnFilter
+from outbox.admin_support.envelopes import kind_in_list, name_tasks
+from outbox.admin_support.filters import ColumnFilter, OpenFilter
 from outbox.admin_support.html import Content
+from outbox.admin_support.row_actions import RowAction, discard_and_restore
+from outbox.extensions.message_pages import Panel
+from outbox.extensions.pages import failure_link, flow_link
 from outbox.models import Message
-from relay import parking
 from relay.brokers.base import Status
 from relay.conf import relay_settings
-from relay.heads import heads
 from relay.models import Parked
-from relay.parked import OPEN, ParkedState
+from relay.operations import OF_PARKED
+from relay.parking.blocking import heads
+from relay.reports.failures import REFUSED
+from relay.reports.masking import error_of
+from relay.states import OPEN, ParkedState
 
-SEARCHED = 1_000
-"""Messages of a key whose parked rows a search looks for, the newest first."""
 
+class ParkedStateFilter(OpenFilter):
+    """By state; begins with what is still owed."""
 
-class ParkedStateFilter(ColumnFilter):
-    """By state."""
-
-    title = _("state")
-    parameter_name = column = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return list(ParkedState.choices)
+    states = ParkedState.choices
+    open_states = OPEN
 
 
 class ParkedRelayFilter(ColumnFilter):
@@ -76,102 +72,102 @@ class ParkedChangeList(KeysetChangeList):
 
 @admin.register(Parked)
 class ParkedAdmin(ActingAdmin):
-    """Parked messages, newest first; nothing changes but through the two actions.
+    """Parked messages, newest first; nothing changes but through the actions.
 
     What waits shows what it waits behind now, not what that was refused for when both were parked.
     """
 
-    actions = ("requeue", "discard")
+    row_actions = (
+        RowAction(
+            verb="requeue",
+            title=_("Try again now"),
+            look="primary",
+            said=ngettext_lazy(
+                "%(number)s %(noun)s is due now: the relay tries it with its next turn.",
+                "%(number)s %(noun)s are due now: the relay tries them with its next turns.",
+                "count",
+            ),
+        ),
+        *discard_and_restore(
+            _(
+                "What is discarded is never published, and what waits behind it in the same key "
+                "goes on. Restore takes it back, as long as the log keeps the message."
+            )
+        ),
+    )
+    operations = OF_PARKED
+    action_name = "{}"
+    example_fields = ("shown_type", "shown_state", "shown_key", "shown_error")
     list_display = (
-        "shown_state",
-        "relay",
         "shown_type",
-        "key",
-        "reason",
+        "shown_state",
+        "shown_key",
+        "shown_error",
         "attempts",
         "next_try",
-        "shown_error",
         "since",
     )
-    list_display_links = ("shown_state",)
+    list_display_links = ("shown_type",)
     list_filter = (ParkedStateFilter, ParkedRelayFilter, ParkedReasonFilter)
-    search_fields = ("message_id", "key")
-    search_help_text = _("Exact message id or key")
     fieldsets = (
-        (None, {"fields": (("shown_state", "reason"), "error", ("attempts", "next_try_exactly"))}),
+        (
+            None,
+            {
+                "fields": (
+                    ("shown_state", "reason"),
+                    "error_in_full",
+                    ("attempts", "next_try_exactly"),
+                )
+            },
+        ),
         (_("Message"), {"fields": (("type", "topic", "key"), ("shown_message", "position"))}),
         (
             _("History"),
-            {"fields": (("relay", "lane"), "since_exactly", ("settled_exactly", "settled_by"))},
+            {"fields": (("relay", "lane"), "since", ("settled", "settled_by"))},
         ),
     )
 
-    @admin.action(permissions=["requeue"], description=_("Try again now"))
-    def requeue(self, request: HttpRequest, queryset: QuerySet[Parked]) -> None:
-        asked = list(queryset.values_list("pk", flat=True))
-        numbers = parking.requeue(queryset)
-        text = ngettext(
-            "%(count)d message is tried again now.",
-            "%(count)d messages are tried again now.",
-            len(numbers),
-        )
-        self._done(request, queryset.db, asked, numbers, "Requeued", text)
+    def prepare(self, rows: Sequence[Any], using: str) -> None:
+        name_tasks(((row.position, row) for row in rows), "pk", using)
 
-    @admin.action(
-        permissions=["discard"], description=_("Discard: never publish, let the key go on")
-    )
-    def discard(self, request: HttpRequest, queryset: QuerySet[Parked]) -> None:
-        asked = list(queryset.values_list("pk", flat=True))
-        numbers = parking.discard(queryset, by=request.user.get_username())
-        text = ngettext(
-            "%(count)d message will never be published.",
-            "%(count)d messages will never be published.",
-            len(numbers),
-        )
-        self._done(request, queryset.db, asked, numbers, "Discarded", text)
+    def why_left(self, action: RowAction, state: str) -> Content:
+        if action.verb == "restore":
+            if state == ParkedState.DISCARDED:
+                return _("its message is no longer in the log")
+            return _("nobody has discarded it")
+        if state == ParkedState.WAITING:
+            return _("it goes on by itself when the first of its key is settled")
+        if state in OPEN:
+            return _("nothing is before it any more, so it has its turn now")
+        return _("that is settled")
 
-    def _done(
-        self,
-        request: HttpRequest,
-        using: str,
-        asked: Collection[int],
-        numbers: Collection[int],
-        what: str,
-        text: str,
-    ) -> None:
-        """Write down what was done, and say what was and what was not."""
-        rows = Parked.objects.using(using)
-        write_down(request, rows.filter(pk__in=numbers), what)
-        if numbers:
-            self.message_user(request, text % {"count": len(numbers)}, messages.SUCCESS)
-        self.tell_left(request, rows.all(), set(asked) - set(numbers), _why_left)
-
-    def has_requeue_permission(self, request: HttpRequest) -> bool:
-        return self.may(request, "requeue")
-
-    def has_discard_permission(self, request: HttpRequest) -> bool:
-        return self.may(request, "discard")
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        # A column that says the same in every row takes the room of one that does not.
+        return [*self.list_display, *(["relay"] if len(relay_settings()) > 1 else [])]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return ParkedChangeList
 
-    def search_conditions(self, term: str) -> list[Q]:
-        # Through the log, whose indexes find the position that ours are by.
-        found = Message.objects.filter(Q(key=term) | _id_is(term)).order_by("-position")
-        return [Q(position__in=list(found.values_list("position", flat=True)[:SEARCHED]))]
-
     @admin.display(description=_("type"))
     def shown_type(self, parked: Parked) -> str:
-        return kind(parked)
+        return kind_in_list(parked)
+
+    @admin.display(description=_("key"), empty_value=html.DASH)
+    def shown_key(self, parked: Parked) -> str | None:
+        return html.ident(parked.key) if parked.key is not None else None
 
     @admin.display(description=_("state"))
     def shown_state(self, parked: Parked) -> str:
         return html.badge(parked.get_state_display(), parked.state)
 
-    @admin.display(description=_("error"))
+    @admin.display(description=_("reason and error"))
     def shown_error(self, parked: Parked) -> Content:
         head: Content = vars(parked).get("shown_head", "")
-        return head or Truncator(parked.error).chars(100)
+        return head or html.line(f"{parked.reason}: {error_of(parked)}")
+
+    @admin.display(description=_("error"))
+    def error_in_full(self, parked: Parked) -> Content:
+        return html.block(error_of(parked)) if parked.error else html.DASH
 
     @admin.display(description=_("message id"))
     def shown_message(self, parked: Parked) -> str:
@@ -179,39 +175,36 @@ class ParkedAdmin(ActingAdmin):
 
     @admin.display(description=_("next attempt"))
     def next_try(self, parked: Parked) -> str:
-        return html.stamp(parked.next_attempt_at)
+        return html.until(parked.next_attempt_at)
 
     @admin.display(description=_("next attempt"))
     def next_try_exactly(self, parked: Parked) -> str:
-        return html.stamp(parked.next_attempt_at, precise=True)
+        return html.stamp(parked.next_attempt_at)
 
     @admin.display(description=_("parked"))
     def since(self, parked: Parked) -> str:
         return html.stamp(parked.parked_at)
 
-    @admin.display(description=_("parked"))
-    def since_exactly(self, parked: Parked) -> str:
-        return html.stamp(parked.parked_at, precise=True)
-
     @admin.display(description=_("settled"))
-    def settled_exactly(self, parked: Parked) -> str:
-        return html.stamp(parked.settled_at, precise=True)
+    def settled(self, parked: Parked) -> str:
+        return html.stamp(parked.settled_at)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Any:
         parked = context["original"]
-        panels = [_head_panel(parked, request), _message_panel(parked, request)]
-        context["panels"] = [panel for panel in panels if panel is not None]
+        panel = _head_panel(parked, request)
+        context["panels"] = [] if panel is None else [panel]
+        # It stays in the log.
+        text = _("Look at the message")
+        context["links"] = [
+            html.search_link(request, Message, str(parked.message_id), text),
+            flow_link(request, str(parked.message_id), _("Show the whole flow")),
+            failure_link(request, "parked", parked.pk, _("Show what fails alike"))
+            if parked.state in REFUSED
+            else "",
+        ]
         return super().render_change_form(request, context, *args, **kwargs)
-
-
-def _why_left(state: str) -> Content:
-    if state == ParkedState.WAITING:
-        return _("it goes on by itself when the first of its key is settled")
-    if state in OPEN:
-        return _("nothing is before it any more, so it has its turn now")
-    return _("that is settled")
 
 
 def _head(head: Parked | None, row: Parked, request: HttpRequest) -> Content:
@@ -220,10 +213,10 @@ def _head(head: Parked | None, row: Parked, request: HttpRequest) -> Content:
         return ""
     if head.pk == row.pk:
         return _("nothing is before it any more: try it again")
-    link = html.detail_link(request, head, f"{head.type} {head.message_id}")
-    error = Truncator(f"{head.reason}: {head.error}").chars(100)
-    text = _("behind {}, {}: {}")
-    return format_html(str(text), link, head.get_state_display(), error)
+    link = html.detail_link(request, head, html.ident(head.message_id))
+    start = Truncator(f"{head.reason}: {error_of(head)}").chars(html.HOVERED)
+    text = format_html(str(_("behind {}, {}: {}")), link, head.get_state_display(), start)
+    return format_html('<span class="outbox-line" title="{}">{}</span>', start, text)
 
 
 def _head_panel(parked: Parked, request: HttpRequest) -> Panel | None:
@@ -242,20 +235,7 @@ def _head_panel(parked: Parked, request: HttpRequest) -> Panel | None:
                 html.detail_link(request, head, f"{head.type} {head.message_id}"),
                 html.badge(head.get_state_display(), head.state),
                 head.reason,
-                head.error,
+                html.line(error_of(head)),
             ]
         ],
     )
-
-
-def _message_panel(parked: Parked, request: HttpRequest) -> Panel:
-    """Return a link to the message, which stays in the log."""
-    link = html.search_link(request, Message, str(parked.message_id), _("Look at the message"))
-    return Panel(title=_("In the outbox"), empty="", note=link)
-
-
-def _id_is(term: str) -> Q:
-    try:
-        return Q(message_id=UUID(term))
-    except ValueError:
-        return Q(pk__in=())

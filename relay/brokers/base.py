@@ -1,15 +1,22 @@
 """The port to a broker: publish a page, return what became of each message."""
 
+import logging
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from django.core.checks import CheckMessage, Error
 
-from outbox.envelope import Envelope
+from outbox.conf import flaws_of
+from outbox.error_text import describe, log
 from outbox.exceptions import ConfigurationError
-from outbox.health import Finding
+from outbox.extensions.diagnosis import Finding
+from outbox.interrupts import is_interrupt
+from outbox.message.envelope import Envelope
+
+logger = logging.getLogger("relay")
 
 
 class Status(StrEnum):
@@ -27,19 +34,61 @@ class Status(StrEnum):
     """Its handler failed, where the broker runs handlers itself."""
     HELD = "held"
     """Not sent: an earlier message of its key was refused."""
+    UNSENT = "unsent"
+    """Not sent: the time of the page was over before it was its turn."""
     UNKNOWN = "unknown"
     """No word before the connection or the time ran out; it may have arrived."""
 
 
 class Outcome(NamedTuple):
+    """What became of one message, and why."""
+
     status: Status
     reason: str = ""
 
 
 CONFIRMED = Outcome(Status.CONFIRMED)
 
+UNSENT = Outcome(Status.UNSENT, "the time of its page was over")
+
 SKIPPED = Outcome(Status.CONFIRMED, "another relay's business")
 """Not sent by this relay; counts as done."""
+
+
+EXPOSURE = ("relay.W010", "relay.W011", "relay.W012")
+"""Ids for outbox.amqp.exposure."""
+
+
+def hold(page: Sequence[Envelope], refused: Mapping[int, Outcome]) -> dict[int, Outcome]:
+    """Return refused messages of a page, by index, and those that wait behind one of their key."""
+    found: dict[int, Outcome] = {}
+    stopped: dict[str, str] = {}
+    for index, message in enumerate(page):
+        if (outcome := refused.get(index)) is not None:
+            found[index] = outcome
+            if message.key is not None:
+                stopped.setdefault(message.key, message.id)
+        elif message.key is not None and message.key in stopped:
+            found[index] = behind(stopped[message.key])
+    return found
+
+
+def behind(message_id: str) -> Outcome:
+    """Return the outcome of what waits behind a refused message of its key."""
+    return Outcome(Status.HELD, f"an earlier message of its key was refused: {message_id}")
+
+
+def hold_behind(
+    page: Sequence[Envelope], outcomes: MutableSequence[Outcome | None], index: int
+) -> int:
+    """Hold what has no outcome yet behind a refused message of its key; return how many."""
+    refused = page[index]
+    held, count = behind(refused.id), 0
+    for later in range(index + 1, len(page)):
+        if page[later].key == refused.key and outcomes[later] is None:
+            outcomes[later] = held
+            count += 1
+    return count
 
 
 class Broker(ABC):
@@ -62,12 +111,23 @@ class Broker(ABC):
     carries_events: ClassVar[bool] = True
     """It can publish events."""
     carries_tasks: ClassVar[bool] = False
-    """It can publish Celery tasks; see outbox.celery.wire for what they look like."""
+    """It can publish Celery tasks; see outbox.message.celery_task for what they look like.
+
+    A kind of messages that comes later has a capability of this form as well: carries_<plural>."""
+
+    messaging_system: str = "outbox"
+    """What OpenTelemetry calls it, as `messaging.system`."""
+
+    runs_handlers: ClassVar[bool] = False
+    """It runs handlers within publish(), in the relay's transaction."""
 
     page_size: ClassVar[int] = 1000
     """How many messages to publish between two checkpoints, unless PAGE_SIZE says otherwise."""
     messages: Literal["all", "events", "tasks"] = "all"
     """What of the log is this relay's business; set by the relay."""
+
+    page_seconds: float = math.inf
+    """How long publish() sends, in seconds; set by the relay."""
 
     hold_keys: bool = True
     """Whether messages behind a refused one of their key are held back; set by the relay."""
@@ -84,24 +144,31 @@ class Broker(ABC):
         """
 
     def open(self) -> None:  # noqa: B027 - most brokers have nothing to do
-        """Connect, if the broker is there; publish() would as well.
+        """Connect; publish() would as well.
 
-        Raises AccessDenied if it is and does not let us in, ConfigurationError if what it has is
-        none of what is needed.
+        Raises AccessDenied if the broker is there and does not let us in, ConfigurationError if
+        what it has is none of what is needed. What else is raised counts as the broker being away.
         """
 
     @abstractmethod
     def publish(self, page: Sequence[Envelope]) -> list[Outcome]:
         """Publish messages, in order per key, and return one outcome for each, in order.
 
-        A broker that is away is an outcome (unknown), not an exception.
+        A broker that is away is an outcome (unknown), not an exception. An exception, and a wrong
+        number of outcomes, tells nothing about any message of the page. What is unknown is
+        published again in pieces: one message that fails again while others pass is refused.
+
+        When `page_seconds` are over and the first message has its outcome, nothing more is sent:
+        what is left is UNSENT, and comes with the next page. A broker that knows nothing of that
+        gets smaller pages.
         """
 
     def keep_alive(self) -> None:  # noqa: B027 - most brokers have nothing to do
         """Do what an idle connection needs; called about once a second, outside of transactions,
         and when idle every POLL_INTERVAL.
 
-        May raise what the database raises when it is away.
+        May raise what the database raises when it is away. What else is raised counts as the
+        broker being away.
         """
 
     def close(self) -> None:  # noqa: B027
@@ -122,5 +189,37 @@ class Broker(ABC):
         try:
             cls.from_settings(url, options, using="default")
         except ConfigurationError as exc:
-            return [Error(f"RELAYS[{name!r}]: {exc}", id="relay.E002")]
+            return unusable(name, exc)
         return []
+
+    @classmethod
+    def check_deployment(
+        cls, name: str, url: str, options: Mapping[str, Any]
+    ) -> list[CheckMessage]:
+        """Return what `check --deploy` tells about a relay's settings that can be used."""
+        return []
+
+
+def unusable(name: str, exc: ConfigurationError) -> list[CheckMessage]:
+    """Return E002 for each thing that is wrong with a relay's URL and OPTIONS."""
+    return [Error(f"RELAYS[{name!r}]: {flaw}", id="relay.E002") for flaw in flaws_of(exc)]
+
+
+def close(broker: Broker) -> None:
+    """Let a broker go, and tell what it raises: it is the end in any case."""
+    try:
+        broker.close()
+    except BaseException as exc:
+        if is_interrupt(exc):
+            raise
+        log(logger, logging.WARNING, "Error while closing the broker: %s", describe(exc), exc=exc)
+
+
+def address_of(broker: Broker) -> str:
+    """Return where a broker is, for people, or that it does not say so."""
+    try:
+        return f"{broker.address}"
+    except BaseException as exc:
+        if is_interrupt(exc):
+            raise
+        return f"<no address: {describe(exc, 200)}>"

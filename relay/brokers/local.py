@@ -4,14 +4,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
+from django.apps import apps
 from django.utils.module_loading import import_string
 
-from outbox.envelope import Envelope
+from outbox.database.freshness import refresh
 from outbox.exceptions import ConfigurationError
-from relay.brokers.base import CONFIRMED, Broker, Outcome, Status
+from outbox.message.envelope import Envelope
+from relay.brokers.base import CONFIRMED, UNSENT, Broker, Outcome, Status
 
-DEFAULT_RECEIVER = "inbox.local.receive"
-DEFAULT_RETRY = "inbox.local.retry_due"
+DEFAULT_RECEIVER = "inbox.sources.local.receive"
+DEFAULT_RETRY = "inbox.sources.local.retry_due"
 RETRY_EVERY = 1.0
 """Seconds from one look at what is due to the next, and the longest that one takes."""
 
@@ -20,10 +22,13 @@ class Receive(Protocol):
     """Handle messages in the running transaction of the database `using`.
 
     Returns one value for each, in order: None when it is settled, else why it is not. Behind a
-    message that is not settled, the later ones of its key are not handled.
+    message that is not settled, the later ones of its key are not handled. After `seconds` no
+    other message is begun; there are no values for those, which are at least not the first.
     """
 
-    def __call__(self, page: Sequence[Envelope], *, using: str) -> Sequence[str | None]: ...
+    def __call__(
+        self, page: Sequence[Envelope], *, using: str, seconds: float
+    ) -> Sequence[str | None]: ...
 
 
 class Retry(Protocol):
@@ -44,6 +49,7 @@ class LocalBroker(Broker):
     ordered: ClassVar[bool] = True
     durable: ClassVar[bool] = True
     routable_check: ClassVar[bool] = False
+    runs_handlers: ClassVar[bool] = True
     # Handlers run while the transaction is open, so pages are smaller than a broker's.
     page_size: ClassVar[int] = 100
 
@@ -60,6 +66,12 @@ class LocalBroker(Broker):
             raise ConfigurationError(
                 f"LocalBroker has no OPTIONS {unknown}; known: RECEIVER, RETRY"
             )
+        if "RECEIVER" not in options and not apps.is_installed("inbox"):
+            raise ConfigurationError(
+                "LocalBroker hands messages to the app 'inbox', which is not installed: add "
+                "'inbox' to INSTALLED_APPS and run manage.py migrate, or use another BACKEND, such "
+                "as relay.brokers.amqp.AMQPBroker"
+            )
         # What another receiver has in its care, it retries itself, unless it says otherwise.
         retry = options.get("RETRY", "" if "RECEIVER" in options else DEFAULT_RETRY)
         try:
@@ -72,10 +84,11 @@ class LocalBroker(Broker):
             raise ConfigurationError(f"LocalBroker's RECEIVER or RETRY: {exc}") from exc
 
     def publish(self, page: Sequence[Envelope]) -> list[Outcome]:
-        return [
+        outcomes = [
             CONFIRMED if reason is None else Outcome(Status.FAILED, reason)
-            for reason in self._receive(page, using=self._using)
+            for reason in self._receive(page, using=self._using, seconds=self.page_seconds)
         ]
+        return outcomes + [UNSENT] * (len(page) - len(outcomes))
 
     def keep_alive(self) -> None:
         started = time.monotonic()
@@ -83,7 +96,7 @@ class LocalBroker(Broker):
             return
         self._next_retry = started + RETRY_EVERY  # also if the database is away
         while self._retry(using=self._using) and time.monotonic() < started + RETRY_EVERY:
-            pass
+            refresh(self._using)
         self._next_retry = time.monotonic() + RETRY_EVERY
 
     @property

@@ -3,11 +3,12 @@
 from django.db import connections
 
 from outbox.exceptions import ConfigurationError
-from relay.log.base import PAGE_BYTES, Fetched, Log, Page, Start
+from relay.log.base import PAGE_BYTES, Fetched, Log, Start
 from relay.log.postgresql import PostgreSQLLog
 from relay.log.sqlite import SQLiteLog
+from relay.log.window import Page, Window
 
-__all__ = ["Fetched", "Log", "Page", "PostgreSQLLog", "SQLiteLog", "Start", "open_log"]
+__all__ = ["Fetched", "Log", "Page", "PostgreSQLLog", "SQLiteLog", "Start", "Window", "open_log"]
 
 _ADAPTERS: dict[str, type[Log]] = {"postgresql": PostgreSQLLog, "sqlite": SQLiteLog}
 

@@ -2,55 +2,22 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 from django.db import IntegrityError, connections
 from django.db.backends.utils import CursorWrapper
-from django.utils import timezone
 
-from outbox.envelope import Envelope
-from relay import sql
+from outbox.database import instants
+from outbox.message.envelope import Envelope
 from relay.exceptions import StaleCursor
+from relay.log.window import CheckpointRow, Page
+from relay.sql import log as sql
 
 Start = Literal["beginning", "now"]
 
 PAGE_BYTES = 16 * 1024 * 1024
 """Bytes of data in a page, unless a relay's PAGE_BYTES says otherwise."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Consecutive messages of one lane, and the window that they belong to.
-
-    `complete` tells that the window ends with this page. `window_start` and `next_start` bound
-    from below where new transactions' rows stand, in this window and in the next;
-    `window_previous` is the checkpoint before the window. `due` tells that the page wants a
-    checkpoint even if it is empty. `parked` tells that the relay has parked messages, so that keys
-    may have to wait; `retries` that some of the lane are due.
-    """
-
-    lane: int
-    previous: int
-    messages: list[Envelope]
-    positions: list[int]
-    complete: bool
-    floor: str
-    ceiling: str
-    window_start: int
-    next_start: int
-    sequence: int
-    window_previous: int
-    window_count: int
-    system_identifier: int
-    last_position: int
-    due: bool = False
-    parked: bool = False
-    retries: bool = False
-
-    def __len__(self) -> int:
-        return len(self.messages)
 
 
 class Fetched(NamedTuple):
@@ -76,13 +43,16 @@ class Log(ABC):
         self.start = start
         self.page_bytes = page_bytes
 
+    def look(self) -> None:  # noqa: B027 - a log need not know of anything that could be wrong
+        """Raise UnsoundLog if the log cannot be read as it stands; looks only now and then."""
+
     @abstractmethod
     def lanes_with_work(self, lanes: int) -> list[int]:
-        """Return the lanes that hold messages to publish. One statement.
+        """Return the lanes that hold messages to publish. One statement, and a look() when due.
 
         All of 0 … lanes - 1 are looked at, and those beyond in which there are rows. A relay that
         has yet to start from "now" gets lane 0, to write that start down.
-        Outside a transaction a log that was restored or moved is rebased first.
+        Outside a transaction a log that was restored or moved is rebased first. Raises UnsoundLog.
         """
 
     @abstractmethod
@@ -107,6 +77,12 @@ class Log(ABC):
         Like a page they are bounded by bytes.
         """
 
+    def hear(self, text: str) -> None:  # noqa: B027 - only PostgreSQL has something to say
+        """Note the text with which a relay was woken last: it may save a flush()."""
+
+    def flush(self) -> None:  # noqa: B027 - elsewhere what has committed is on disk
+        """Wait until no crash of the server can undo what has committed; in no transaction."""
+
     def is_moved(self) -> bool:
         """Tell whether the log came from another cluster and is not rebased yet."""
         return False
@@ -116,37 +92,22 @@ class Log(ABC):
 
         Raises StaleCursor if another process was faster; the transaction must then roll back.
         """
-        whole = count == len(page)
-        values: dict[str, Any] = {
-            "relay": self.relay,
-            "lane": page.lane,
-            "previous": page.previous,
-            "floor": page.floor,
-            "ceiling": page.ceiling,
-            "position": page.positions[count - 1] if count else page.last_position,
-            "complete": page.complete and whole,
-            "sequence": page.sequence,
-            "window_start": page.window_start,
-            "next_start": page.next_start,
-            "window_previous": page.window_previous,
-            "window_count": page.window_count + count,
-            "system_identifier": page.system_identifier,
-            "first_position": page.positions[0] if count else page.last_position,
-            "count": count,
-            "published_by": by,
-            "duration": duration,
-            "created": timezone.now(),
-        }
+        row = CheckpointRow.of(
+            page.window,
+            page.positions[:count],
+            complete=page.complete and count == len(page),
+            relay=self.relay,
+            by=by,
+            duration=duration,
+            created=instants.now(),
+        )
         try:
             with self._cursor() as cursor:
-                cursor.execute(
-                    sql.CHECKPOINT,
-                    [self._stored(values[name]) for name in sql.CHECKPOINT_COLUMNS],
-                )
+                cursor.execute(sql.CHECKPOINT, [self._stored(value) for value in row.values()])
         except IntegrityError as exc:
             raise StaleCursor(
                 f"Relay {self.relay!r}, lane {page.lane}: another process has extended the chain "
-                f"after checkpoint {page.previous}. Its work stands, this page is void."
+                f"after checkpoint {page.window.previous}. Its work stands, this page is void."
             ) from exc
 
     def _cursor(self) -> CursorWrapper:

@@ -48,15 +48,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from django.db import IntegrityError, OperationalError, connections, transaction
-from django.utils import timezone
+from django.db import IntegrityError, OperationalError, connections
 
 from outbox.conf import outbox_settings
+from outbox.database import instants
+from outbox.database.transactions import own_transaction
+from outbox.error_text import text_of
 from outbox.failpoints import hit
-from relay import sql
+from outbox.runtime.identity import process_name
 from relay.locks import REBASE_KEY
-from relay.process import process_name
+from relay.log.soundness import demand_soundness, is_loading
+from relay.log.window import CheckpointRow, Window
 from relay.snapshots import with_in_flight
+from relay.sql import log as sql
 from relay.sql import rebase as statements
 
 logger = logging.getLogger("relay")
@@ -119,10 +123,19 @@ def is_moved(using: str) -> bool:
 def rebase(using: str) -> bool:
     """Rebase all relays of a database if it was moved; tell whether it is rebased now.
 
-    False if another process is at it, or is reading for longer than a moment: look again later.
-    Must be called outside a transaction.
+    False if another process is at it, or is reading for longer than a moment, or if rows are being
+    loaded: look again later. Must be called outside a transaction. Raises UnsoundLog if not all
+    of the log seems to have come.
     """
     started = time.monotonic()
+    demand_soundness(using)
+    if is_loading(using):
+        logger.warning(
+            "The log of database %r was restored or moved, and rows are still being loaded into "
+            "it. All relays wait.",
+            using,
+        )
+        return False
     try:
         groups = _survey(using)
         if groups is None:
@@ -141,7 +154,7 @@ def rebase(using: str) -> bool:
             "The log of database %r is not rebased yet, because a checkpoint was written "
             "meanwhile: %s. It is tried again.",
             using,
-            str(exc).strip(),
+            text_of(exc).strip(),
         )
         return False
 
@@ -152,7 +165,7 @@ class _Busy(Exception):
 
 def _survey(using: str) -> list[Group] | None:
     """Return which groups of relays share pending rows; None if there is nothing to rebase."""
-    with transaction.atomic(using=using, durable=True):
+    with own_transaction(using):
         _lock(using)
         chains = _chains(using)
         if not _any_moved(using, chains):
@@ -169,7 +182,7 @@ def _survey(using: str) -> list[Group] | None:
 
 
 def _rebase(using: str, ids: BurnedIds, started: float) -> bool:
-    with transaction.atomic(using=using, durable=True):
+    with own_transaction(using):
         _lock(using)
         [row] = _query(using, statements.SITE, {})
         site = Site(now=row[0], system_identifier=row[1], sequence=row[2])
@@ -190,7 +203,7 @@ def _rebase(using: str, ids: BurnedIds, started: float) -> bool:
             raise _Busy  # parked since the survey; the next one finds its group
         hit("rebase.rewritten")
         duration = timedelta(seconds=time.monotonic() - started)
-        rows = [_checkpoint(chain, site, ids, duration) for chain in chains]
+        rows = [_checkpoint(chain, site, ids, duration).values() for chain in chains]
         with connections[using].cursor() as cursor:
             cursor.executemany(sql.CHECKPOINT, rows)
     hit("rebase.committed")
@@ -205,31 +218,29 @@ def _rebase(using: str, ids: BurnedIds, started: float) -> bool:
     return True
 
 
-def _checkpoint(chain: Chain, site: Site, ids: BurnedIds, duration: timedelta) -> list[Any]:
+def _checkpoint(chain: Chain, site: Site, ids: BurnedIds, duration: timedelta) -> CheckpointRow:
     """Return the row that extends a chain: an empty window that ends at the rebased cursor."""
     cursor = with_in_flight(site.now, ids.of(chain.relay))
-    values: dict[str, Any] = {
-        "relay": chain.relay,
-        "lane": chain.lane,
-        "previous": chain.previous,
-        "floor": cursor,
-        "ceiling": cursor,
-        "position": 0,
-        "complete": True,
-        "sequence": site.sequence,
-        "window_start": 0,
-        "next_start": 0,
-        # Counted as large, so that the next window looks for its own start.
-        "window_previous": chain.previous,
-        "window_count": sql.LARGE_WINDOW + 1,
-        "system_identifier": site.system_identifier,
-        "first_position": 0,
-        "count": 0,
-        "published_by": process_name(),
-        "duration": duration,
-        "created": timezone.now(),
-    }
-    return [values[name] for name in sql.CHECKPOINT_COLUMNS]
+    window = Window(
+        lane=chain.lane,
+        previous=chain.previous,
+        before=chain.previous,
+        floor=cursor,
+        ceiling=cursor,
+        start=0,
+        next_start=0,
+        sequence=site.sequence,
+        system_identifier=site.system_identifier,
+    )
+    return CheckpointRow.of(
+        window.counted_as_large(sql.LARGE_WINDOW),
+        [],
+        complete=True,
+        relay=chain.relay,
+        by=process_name(),
+        duration=duration,
+        created=instants.now(),
+    )
 
 
 def _lock(using: str) -> None:

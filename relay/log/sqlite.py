@@ -3,16 +3,17 @@
 import json
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connections
-from django.db.backends.utils import typecast_timestamp
 
-from outbox.celery.wire import CONTENT_TYPE
-from outbox.envelope import Envelope
-from relay import sql
-from relay.log.base import Fetched, Log, Page
+from outbox.database.instants import parameter, read
+from outbox.message.envelope import Envelope
+from outbox.message.kinds import kind_of
+from relay.log.base import Fetched, Log
+from relay.log.window import Page, Window
+from relay.sql import log as sql
 
 
 class SQLiteLog(Log):
@@ -34,24 +35,26 @@ class SQLiteLog(Log):
             last = 0 if self.start == "beginning" else highest
         parameters = {"lane": lane, "after": last, "size": size, "bytes": self.page_bytes}
         rows = self._query(sql.SQLITE_PAGE, parameters)
-        return Page(
+        window = Window(
             lane=lane,
             previous=previous or 0,
+            before=previous or 0,
+            floor="",
+            ceiling="",
+            start=last,
+            next_start=0,
+            last=last,
+            sequence=sequence,
+            system_identifier=0,
+            due=starts and self.start == "now",
+        )
+        return Page(
+            window=window,
             messages=[_envelope(row) for row in rows],
             positions=[row[0] for row in rows],
             complete=not (rows and rows[-1][-1]),
-            floor="",
-            ceiling="",
-            window_start=last,
-            next_start=0,
-            sequence=sequence,
-            window_previous=previous or 0,
-            window_count=0,
-            system_identifier=0,
-            last_position=last,
             parked=bool(parked),
             retries=bool(retries),
-            due=starts and self.start == "now",
         )
 
     def fetch(self, positions: Sequence[int]) -> Fetched:
@@ -73,23 +76,20 @@ class SQLiteLog(Log):
         if isinstance(value, timedelta):
             return value // timedelta(microseconds=1)
         if isinstance(value, datetime):
-            return connections[self.using].ops.adapt_datetimefield_value(value)
+            return parameter(value, connections[self.using])
         return value
 
 
 def _envelope(row: tuple[Any, ...]) -> Envelope:
     """Return the envelope of a row: position, Envelope's fields in order, whether there is more."""
     values = dict(zip(Envelope.__struct_fields__, row[1:-1], strict=True))
-    time = values["time"]
-    if values["content_type"] == CONTENT_TYPE:
-        values["key"] = None  # that of a task is for people: no task waits for another
-    stamp = typecast_timestamp(time) if isinstance(time, str) else time
+    values["key"] = kind_of(values["content_type"]).key(values["key"], values["subject"])
     return Envelope(
         **values
         | {
             "id": str(uuid.UUID(values["id"])),
             "data": bytes(values["data"]),
-            "time": stamp.replace(tzinfo=stamp.tzinfo or UTC),
+            "time": read(values["time"]),
             "attributes": json.loads(values["attributes"]),
         }
     )

@@ -3,7 +3,7 @@
 import django.utils.timezone
 from django.db import migrations, models
 
-import outbox.fields
+import outbox.database.fields
 
 
 class Migration(migrations.Migration):
@@ -24,8 +24,8 @@ class Migration(migrations.Migration):
                 ("relay", models.CharField(max_length=100, verbose_name="relay")),
                 ("lane", models.SmallIntegerField(verbose_name="lane")),
                 ("previous", models.BigIntegerField(verbose_name="previous")),
-                ("floor", outbox.fields.SnapshotField(verbose_name="floor")),
-                ("ceiling", outbox.fields.SnapshotField(verbose_name="ceiling")),
+                ("floor", outbox.database.fields.SnapshotField(verbose_name="floor")),
+                ("ceiling", outbox.database.fields.SnapshotField(verbose_name="ceiling")),
                 ("position", models.BigIntegerField(verbose_name="position")),
                 ("complete", models.BooleanField(verbose_name="window complete")),
                 (

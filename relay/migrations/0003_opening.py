@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-import outbox.fields
+import outbox.database.fields
 
 
 class Migration(migrations.Migration):
@@ -14,8 +14,8 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="checkpoint",
             name="transaction_id",
-            field=outbox.fields.TransactionIdField(
-                db_default=outbox.fields.CurrentTransactionId(),
+            field=outbox.database.fields.TransactionIdField(
+                db_default=outbox.database.fields.CurrentTransactionId(),
                 editable=False,
                 verbose_name="transaction id",
             ),

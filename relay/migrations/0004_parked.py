@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
                     models.CharField(
                         choices=[
                             ("parked", "parked"),
-                            ("waiting", "waiting behind its key"),
+                            ("waiting", "waiting"),
                             ("dead", "dead"),
                             ("published", "published"),
                             ("discarded", "discarded"),

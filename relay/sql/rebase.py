@@ -1,8 +1,18 @@
 """The statements of a rebase, all of PostgreSQL; what they mean is told in relay/log/rebase.py."""
 
 from relay.snapshots import EMPTY
-from relay.sql import CHECKPOINT_TABLE, MESSAGE, PARKED_TABLE, PG_HERE, PG_MOVED, PG_STRANGER
 from relay.sql.reports import NAMES, PG_COVERS, cursors
+from relay.sql.tables import (
+    CHECKPOINT_TABLE,
+    MESSAGE,
+    PARKED_TABLE,
+    PG_BORN,
+    PG_FULL,
+    PG_HERE,
+    PG_MOVED,
+    PG_POSITIONS,
+    PG_STRANGER,
+)
 
 # Waits for pages at work, and no longer: pages that would begin are refused meanwhile. No
 # timeout of the server's may cut short what grows with the log.
@@ -22,8 +32,7 @@ SELECT set_config('enable_nestloop', 'off', true), set_config('jit', 'off', true
 # transaction gets an id; see PostgreSQLLog. What the lock needed is no longer needed.
 SITE = f"""
 SELECT pg_current_snapshot()::text, here.system_identifier,
-       coalesce(pg_sequence_last_value(
-           pg_get_serial_sequence('{MESSAGE}', 'position')::regclass), 0),
+       coalesce(pg_sequence_last_value({PG_POSITIONS}), 0),
        set_config('lock_timeout', '0', true)
 FROM {PG_HERE}
 """
@@ -65,14 +74,14 @@ SELECT EXISTS (SELECT FROM lanes WHERE {PG_STRANGER})
 # An id of this cluster that no row carries: the statement is a transaction of its own.
 BURN = "SELECT pg_current_xact_id()::text::bigint"
 
-# A 32-bit xmin as a full id: the highest that this cluster has given out with this lower half.
-_FULL = "(here.xmax - ((here.xmax - {xmin}::text::bigint) & 4294967295))"
-
-# Whether the transaction of message m may have run here. The table's system columns were
-# written when it was created here, and never since; a row is inserted by its transaction or by
-# one of its savepoints, which have higher ids.
+# Whether the transaction of message m may have run here: see docs/decisions/0003. A row is inserted
+# by its transaction or by one of its savepoints, which have higher ids, and no two transactions
+# share the id of an insert. Only if a dump brought the checkpoint may its transaction be older than
+# the table.
 _NATIVE = f"""
-(m.transaction_id::text::bigint BETWEEN here.born AND {_FULL.format(xmin="m.xmin")})
+(m.transaction_id::text::bigint <= {PG_FULL.format(xmin="m.xmin")}
+ AND (m.transaction_id::text::bigint >= here.born
+      OR (c.dumped AND m.xmin::text::bigint NOT IN (SELECT loaded.xmin FROM loaded))))
 """
 
 # Whether a relay has ever parked message m: one index look-up, and only for what would be pending
@@ -84,21 +93,29 @@ _PARKED = f"""
 _PARKED_BY = _PARKED.format(relay=" AND p.relay = c.relay")
 _PARKED_BY_ANYBODY = _PARKED.format(relay="")
 
-# For each message that somebody has yet to publish, the names of those relays. The join goes by
-# lane, so that a log of any size is read once, from end to end.
+# For each message that somebody has yet to publish, the names of those relays. `born` is the
+# transaction that created the table here, as the table's system columns tell; `loaded` are the
+# transactions that inserted rows of others. A dump brings all checkpoints in one transaction,
+# pg_upgrade brings them as older than the table, a replica gets them one by one. The join goes by
+# lane, so that a log of any size is read from end to end.
 _PENDING = f"""
 here AS MATERIALIZED (
-    SELECT here.xmax, (
-        SELECT {_FULL.format(xmin="a.xmin")} FROM pg_attribute AS a
-        WHERE a.attrelid = '{MESSAGE}'::regclass AND a.attnum = -1) AS born
-    FROM {PG_HERE}),
+    SELECT here.xmax, {PG_BORN} AS born FROM {PG_HERE}),
+loaded AS MATERIALIZED (
+    SELECT m.xmin::text::bigint AS xmin FROM {MESSAGE} AS m GROUP BY 1
+    HAVING min(m.transaction_id::text::bigint) <> max(m.transaction_id::text::bigint)),
 chain AS MATERIALIZED (
     SELECT c.relay, given.lane, c.floor, c.position, given.moved,
            CASE WHEN given.started THEN c.floor ELSE c.ceiling END AS ceiling,
-           given.started OR c.complete AS complete
+           given.started OR c.complete AS complete,
+           {PG_FULL.format(xmin="c.xmin")} >= here.born
+           AND (EXISTS (SELECT FROM {CHECKPOINT_TABLE} AS other WHERE other.xmin = c.xmin
+                        AND other.transaction_id <> c.transaction_id)
+                OR NOT EXISTS (SELECT FROM {CHECKPOINT_TABLE} AS other
+                               WHERE other.xmin <> c.xmin)) AS dumped
     FROM unnest(%(chains)s::bigint[], %(chain_lanes)s::smallint[], %(moved)s::boolean[],
                 %(started)s::boolean[]) AS given (id, lane, moved, started)
-    JOIN {CHECKPOINT_TABLE} AS c ON c.id = given.id),
+    JOIN {CHECKPOINT_TABLE} AS c ON c.id = given.id CROSS JOIN here),
 pending AS (
     SELECT m.position, array_agg(c.relay::text ORDER BY c.relay) AS relays
     FROM {MESSAGE} AS m JOIN chain AS c ON c.lane = m.lane CROSS JOIN here

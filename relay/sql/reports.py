@@ -1,7 +1,7 @@
 """What the checkpoints say about messages, for the admin and reports; reads only."""
 
 from relay.snapshots import EMPTY
-from relay.sql import (
+from relay.sql.tables import (
     CHECKPOINT_TABLE,
     MESSAGE,
     PARKED_TABLE,

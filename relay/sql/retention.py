@@ -1,7 +1,7 @@
 """What may be deleted, and its deletion."""
 
-from relay.sql import CHECKPOINT_TABLE, MESSAGE, PARKED_TABLE, PG_HERE, PG_MOVED, START
 from relay.sql.reports import PG_COVERS
+from relay.sql.tables import CHECKPOINT_TABLE, MESSAGE, PARKED_TABLE, PG_HERE, PG_MOVED, START
 
 # The lanes that the log has messages in, by hopping on the index from one to the next.
 LANES_OF_LOG = f"""

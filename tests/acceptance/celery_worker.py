@@ -15,9 +15,9 @@ from typing import Any
 
 from django.test import override_settings
 
-from outbox.shutdown import Shutdown
+from outbox.runtime.shutdown import Shutdown
 from relay.management.commands.relay import build
-from tests.processes import ROOT
+from tests.kit.processes import ROOT
 from tests.testapp import tasks
 
 PATIENCE = 60

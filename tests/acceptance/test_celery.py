@@ -14,15 +14,15 @@ from django.db import transaction
 from django.test import override_settings
 from kombu import Connection
 
-from outbox.celery.wire import TASK_TYPE
-from outbox.context import Context, use_context
+from outbox.message.celery_task import TASK_TYPE
+from outbox.message.context import Context, use_context
 from outbox.models import Message
 from project.demo.waiting import wait_until
 from relay.brokers.base import CONFIRMED
 from relay.conf import create_broker
 from relay.replay import envelope
 from tests.acceptance.celery_worker import PATIENCE, Worker, running_worker
-from tests.processes import Process
+from tests.kit.processes import Process
 from tests.testapp.models import Effect
 from tests.testapp.tasks import add, app, fail, failed, flaky, note, settle
 

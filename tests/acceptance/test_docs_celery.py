@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 from celery import group
 from celery.signals import import_modules
 from django.db import transaction
@@ -15,6 +16,7 @@ from inbox.celery import ConsumeStep
 from inbox.models import Receipt
 from outbox.celery import OutboxCelery
 from outbox.models import Message
+from project.shop.models import Order
 from relay.conf import create_broker, relay_settings
 from tests.testapp.models import Effect
 
@@ -82,9 +84,40 @@ def test_the_calls_of_the_table_mean_the_same(app: OutboxCelery) -> None:
             assert found == [2, 2] if number == 3 else found == [1, 1], row
 
 
+@pytest.mark.django_db(transaction=True)
+def test_the_keys_of_the_page(app: OutboxCelery) -> None:
+    """A task makes its key of its arguments, and a call has one of its own."""
+    [block] = [each for each in blocks("celery-tasks.md") if "outbox_key" in each]
+    with transaction.atomic():
+        exec(block, {"app": app, "__name__": "docs"})
+
+    keys = Message.objects.order_by("position").values_list("key", flat=True)
+    assert list(keys) == ["order-7", "customer-3"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_async_view_of_the_page(app: OutboxCelery) -> None:
+    """Order and tasks commit together, called from a coroutine."""
+    [block] = [each for each in blocks("celery-tasks.md") if "async def view" in each]
+    names: dict[str, Any] = {
+        "Order": Order,
+        "group": group,
+        "send_receipt": app.task(name="docs.send_receipt")(numbered),
+        "notify": app.task(name="docs.notify")(numbered),
+        "sync_to_async": sync_to_async,
+        "transaction": transaction,
+    }
+    exec(block, names)
+    async_to_sync(names["view"])(None)
+
+    topics = Message.objects.order_by("position").values_list("topic", flat=True)
+    assert list(topics) == ["docs.send_receipt", "docs.notify"]
+    assert Order.objects.get().customer == "Ada"
+
+
 def test_the_relays_of_the_pages_are_usable() -> None:
     """Each value of RELAYS gives brokers that carry what it says."""
-    _, _, *settings = blocks("celery-tasks.md")
+    settings = [block for block in blocks("celery-tasks.md") if block.startswith("RELAYS")]
     found = []
     for block in settings:
         names: dict[str, Any] = {}

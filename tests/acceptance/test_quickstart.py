@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -16,6 +17,9 @@ from kombu import Connection
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\S+\.py)( \(add\))?\n")
+
+# The directory, the environment with what is installed, and the database are those of the test.
+PREPARED = ("mkdir ", "cd ", "python3 -m venv ", ". .venv/", "pip install ", "createdb ")
 
 
 class Newcomer:
@@ -50,8 +54,12 @@ class Newcomer:
         path.write_text(before + text)
 
     def type(self, command: str, expected: str) -> None:
-        if command.startswith("pip install"):
-            return  # it is installed: these are its tests
+        if command.startswith(PREPARED):
+            return
+        if command.startswith("export "):
+            name, _, value = command.removeprefix("export ").partition("=")
+            self.environment.setdefault(name, value)  # a server of the tests stands for it
+            return
         done = subprocess.run(
             shlex.split(command),
             cwd=self.directory,
@@ -79,40 +87,47 @@ def steps(text: str) -> list[tuple[str, str]]:
     return found
 
 
+def page_about_tests() -> str:
+    """Return what the page about tests says of the project of the quickstart."""
+    page = (ROOT / "docs" / "how-to" / "testing.md").read_text()
+    return page.partition("## From the quickstart\n")[2].partition("\n## ")[0]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.django_db(transaction=True)
 def test_the_quickstart_works_as_it_stands(tmp_path: Path, broker_url: str) -> None:
-    """Every block of docs/quickstart.md, in order, on SQLite, then on PostgreSQL and RabbitMQ."""
+    """Every block of docs/quickstart.md, in order, on SQLite, then on PostgreSQL and RabbitMQ.
+
+    And then the tests that docs/how-to/testing.md has for its project.
+    """
     name = f"quickstart_{uuid.uuid4().hex[:8]}"
-    conf = connection.settings_dict
+    settings = connection.settings_dict
     server = {
-        "host": str(conf["HOST"] or conf.get("OPTIONS", {}).get("host", "")),
-        "user": str(conf["USER"]),
-        "port": str(conf["PORT"] or "5432"),
+        "host": str(settings["HOST"] or settings.get("OPTIONS", {}).get("host", "")),
+        "user": str(settings["USER"]),
+        "port": str(settings["PORT"] or "5432"),
+        **({"password": str(settings["PASSWORD"])} if settings["PASSWORD"] else {}),
     }
+    user = ":".join(quote(server[each], safe="") for each in ("user", "password") if each in server)
+    url = f"postgresql://{user}@{quote(server['host'], safe='')}:{server['port']}/{name}"
     with psycopg.connect(dbname="postgres", autocommit=True, **server) as admin:
         admin.execute(f"CREATE DATABASE {name}")
         try:
             newcomer = Newcomer(
                 tmp_path,
-                {
-                    "PGDATABASE": name,
-                    "PGHOST": server["host"],
-                    "PGPORT": server["port"],
-                    "PGUSER": server["user"],
-                    "BROKER_URL": broker_url,
-                },
+                {"DATABASE_URL": url, "BROKER_URL": broker_url},
             )
             page = (ROOT / "docs" / "quickstart.md").read_text()
             # Nobody else's queue on a broker that we share.
             newcomer.follow(page.replace('"/mysite"', f'"/{name}"'))
+            newcomer.follow(page_about_tests())
         finally:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
             with Connection(broker_url) as link:
                 link.channel().queue_delete(name)
 
-    assert newcomer.commands > 12
+    assert newcomer.commands > 17
 
 
 def test_the_readmes_example_is_the_quickstarts() -> None:

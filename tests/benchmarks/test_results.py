@@ -1,10 +1,12 @@
 """What is made of measurements."""
 
+import re
+from html import unescape
 from pathlib import Path
 
 import pytest
 
-from benchmarks.report import charts, check, page
+from benchmarks.report import against, charts, check, page
 from benchmarks.results import Better, Figure, Ratio, Result, Series, paired, percentile, read
 
 
@@ -90,7 +92,72 @@ def test_the_page_shows_everything(tmp_path: Path):
     assert "<relay>" not in (tmp_path / "performance" / "drain-1.svg").read_text()
 
 
+def texts(svg: str) -> list[str]:
+    return [unescape(text) for text in re.findall(r"<text [^>]*>([^<]*)</text>", svg)]
+
+
+def figure(label: str, *values: float) -> Figure:
+    return Figure(label=label, unit="msg/s", values=list(values))
+
+
+def test_ticks_are_round():
+    """Whatever the figures are: a reader must not wonder about 104, 207 and 311."""
+    drawn = charts.bars("How fast?", [figure("ours", 1243.7), figure("theirs", 311.0, 290.0)])
+
+    assert [text for text in texts(drawn) if re.fullmatch(r"[\d,]+", text)] == [
+        *("0", "500", "1,000", "1,500")
+    ]
+    assert "messages a second" in texts(drawn)
+    assert "1,244 msg/s" in texts(drawn)
+
+
+def test_figures_that_are_far_apart_are_on_a_logarithmic_axis():
+    """The small ones are to be seen as well, and the axis says so."""
+    near = charts.bars("How fast?", [figure("ours", 1000), figure("theirs", 100)])
+    far = charts.bars("How fast?", [figure("ours", 20_000), figure("theirs", 100)])
+
+    assert "messages a second" in texts(near)
+    assert "messages a second, logarithmic" in texts(far)
+    assert {"100", "1,000", "10,000"} <= set(texts(far))
+
+
+def test_a_chart_is_the_same_each_time():
+    """Without new figures nothing changes in the repository."""
+    figures = [figure("ours", 3.0), figure("theirs", 2.0)]
+
+    assert charts.bars("How fast?", figures) == charts.bars("How fast?", figures)
+
+
+def test_what_all_labels_end_with_is_in_the_title():
+    """Once, and not in each line."""
+    drawn = charts.bars("How fast?", [figure("a: its time", 1), figure("b: its time", 2)])
+
+    assert {"How fast? (its time)", "a", "b"} <= set(texts(drawn))
+
+
+def test_the_charts_in_the_documentation_are_those_of_the_results(tmp_path: Path):
+    """Nobody has to measure to draw them: python -m benchmarks.report.page."""
+    page.write(docs=tmp_path)
+    docs = page.DOCS
+
+    assert (tmp_path / "performance.md").read_text() == (docs / "performance.md").read_text()
+    drawn = {path.name for path in (tmp_path / "performance").iterdir()}
+    assert drawn == {path.name for path in (docs / "performance").iterdir()}
+    for name in drawn:
+        ours, committed = (each / "performance" / name for each in (tmp_path, docs))
+        assert texts(ours.read_text()) == texts(committed.read_text())
+
+
 def test_charts_bear_having_nothing_to_show():
     """No figures make an empty chart, not an error."""
     assert charts.bars("nothing", []).startswith("<svg")
     assert charts.lines("nothing", []).startswith("<svg")
+
+
+def test_rounds_of_two_commits_are_compared_by_their_medians():
+    """One round in which the machine was slow decides nothing."""
+    rounds = [{"drain": result(bare=ratio(value))} for value in (0.7, 0.1, 0.8)]
+    found = against.combined(rounds)
+
+    assert found["drain"].ratios["bare"].value == 0.7
+    assert check.compare(found, found)[1] == 0

@@ -13,8 +13,8 @@ from cloudevents.core.v1.event import CloudEvent
 from django.db import transaction
 
 import outbox
-from outbox import codec, wire
-from outbox.registry import registry
+from outbox.message import cloudevents, codec
+from outbox.message.event_types import registry
 from tests.outbox.helpers import PLAIN, Placed
 
 
@@ -26,11 +26,11 @@ class Raw(JSONFormat):
 
 
 def sent(envelope: outbox.Envelope) -> RabbitMQMessage:
-    return RabbitMQMessage(wire.to_headers(envelope), envelope.content_type, envelope.data)
+    return RabbitMQMessage(cloudevents.to_headers(envelope), envelope.content_type, envelope.data)
 
 
 def received(message: RabbitMQMessage) -> outbox.Envelope:
-    return wire.from_message(message.headers, message.content_type, message.body)
+    return cloudevents.from_message(message.headers, message.content_type, message.body)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def test_our_message_is_parsed_by_the_sdk(name: str):
         "causationid": envelope.causation_id,
         "traceparent": trace["trace_parent"],
         "tracestate": "a=1",
-        **{name: wire.canonical(value) for name, value in envelope.attributes.items()},
+        **{name: cloudevents.canonical(value) for name, value in envelope.attributes.items()},
     }
     assert event.get_attributes() == {k: v for k, v in expected.items() if v is not None}
     assert event.get_data() == envelope.data

@@ -14,12 +14,12 @@ from django.db import transaction
 
 import outbox
 from inbox.models import DeadLetter, Receipt
-from outbox.context import use_context
-from outbox.envelope import Envelope
-from relay.brokers.amqp import AMQPBroker
+from outbox.message.context import use_context
+from outbox.message.envelope import Envelope
+from relay.brokers.amqp.broker import AMQPBroker
 from relay.brokers.base import CONFIRMED
 from tests.inbox.support import Handling, Queue, happened, make_queue
-from tests.support import Registered
+from tests.kit.support import Registered
 from tests.testapp.events import Happened
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -186,18 +186,80 @@ def test_an_event_that_kombu_sends_without_a_content_type_may_declare_one(
     assert (payload, envelope.content_type) == (b"\x89PNG", "image/png")
 
 
-def test_structured_mode_is_kept_as_a_dead_letter(queue: Queue, received: Received) -> None:
-    """It is not spoken here, and nothing that arrives is lost."""
-    event = CloudEvent({"source": "/s", "type": "tests.happened"}, {"key": "k", "number": 1})
-    message = rabbitmq.to_structured(event, JSONFormat())
+def events_of_the_sdk() -> list[CloudEvent]:
+    """One with every attribute, one with the least, one with text and one with bytes."""
+    everything = {
+        "id": "A234-1234-1234",
+        "source": "https://example.com/elsewhere",
+        "type": "tests.happened",
+        "time": TIME,
+        "subject": "näher",
+        "datacontenttype": "application/json",
+        "dataschema": "https://example.com/schema",
+        "partitionkey": "k",
+        "correlationid": "flow",
+        "causationid": "parent",
+        "traceparent": TRACE,
+        "tenantofthesenderofthis": "blue" * 100,
+    }
+    text = {"source": "/s", "type": "tests.text", "datacontenttype": "text/plain"}
+    picture = {"source": "/s", "type": "tests.picture", "datacontenttype": "image/png"}
+    return [
+        CloudEvent(everything, {"key": "k", "number": 7}),
+        CloudEvent({"source": "/s", "type": "tests.happened"}, {"key": "k", "number": 1}),
+        CloudEvent(text, "näh"),
+        CloudEvent(picture, bytes(range(256))),
+    ]
 
-    publish(queue, message, "tests.happened")
+
+def check_received(received: Received, events: list[CloudEvent]) -> None:
+    payloads, envelopes = zip(*received, strict=True)
+    assert payloads == (Happened("k", 7), Happened("k", 1), "näh".encode(), bytes(range(256)))
+    assert [each.id for each in envelopes] == [event.get_id() for event in events]
+    assert [each.time for each in envelopes] == [event.get_time() for event in events]
+    assert envelopes[0] == Envelope(
+        id="A234-1234-1234",
+        source="https://example.com/elsewhere",
+        type="tests.happened",
+        topic="tests.happened",
+        data=b'{"key": "k", "number": 7}',
+        time=TIME,
+        subject="näher",
+        key="k",
+        correlation_id="flow",
+        causation_id="parent",
+        trace_parent=TRACE,
+        attributes={
+            "dataschema": "https://example.com/schema",
+            "tenantofthesenderofthis": "blue" * 100,
+        },
+    )
+    assert DeadLetter.objects.count() == 0
+
+
+def test_structured_events_of_the_sdk_are_handled(queue: Queue, received: Received) -> None:
+    """Whole events in JSON: every attribute in its place, data as it was."""
+    events = events_of_the_sdk()
+    for event in events:
+        message = rabbitmq.to_structured(event, JSONFormat())
+        assert message.content_type == "application/cloudevents+json"
+        publish(queue, message, "tests.happened")
     queue.drain()
 
-    assert received == []
-    dead = DeadLetter.objects.get()
-    assert bytes(dead.body) == message.body
-    assert dead.content_type.startswith("application/cloudevents+json")
+    check_received(received, events)
+
+
+def test_a_batch_of_events_of_the_sdk_is_handled(queue: Queue, received: Received) -> None:
+    """The batch format is a list of such events; the SDK writes each, and has no list."""
+    events = events_of_the_sdk()
+    body = b"[" + b", ".join(JSONFormat().write(event) for event in events) + b"]"
+    kind = "application/cloudevents-batch+json; charset=utf-8"
+    publish(queue, rabbitmq.RabbitMQMessage({}, kind, body), "tests.happened")
+    consumer = queue.drain()
+
+    check_received(received, events)
+    assert consumer.progress.handled == 4
+    assert Receipt.objects.count() == 4
 
 
 # --- From us to the SDK --------------------------------------------------------------------------

@@ -1,24 +1,18 @@
 """Fixtures for the tests of the consumer."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
+from django.db import connection, connections
 
-from tests.inbox.support import Handling, Queue, make_queue
-from tests.services.rabbitmq import RabbitNode
+from tests.inbox.support import Handling, Queue, make_queue, records
+from tests.kit.services.rabbitmq import RabbitNode
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
-
-
-@pytest.fixture
-def handling() -> Iterator[Handling]:
-    """Registers handlers for one test, in group "g" unless they say otherwise."""
-    found = Handling()
-    yield found
-    found.forget()
 
 
 @pytest.fixture
@@ -31,6 +25,13 @@ def queue(broker_url: str, handling: Handling) -> Iterator[Queue]:
 
 
 @pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Callable[[str], list[str]]:
+    """What the inbox has said that begins so."""
+    caplog.set_level(logging.INFO, "inbox")
+    return lambda start: records(caplog, start)
+
+
+@pytest.fixture
 def own_queue(rabbit_node: RabbitNode, handling: Handling) -> Iterator[Queue]:
     """A queue on a broker that the test may stop."""
     found = make_queue(rabbit_node.url)
@@ -39,3 +40,12 @@ def own_queue(rabbit_node: RabbitNode, handling: Handling) -> Iterator[Queue]:
     rabbit_node.resume()
     rabbit_node.start()
     found.delete()
+
+
+@pytest.fixture(scope="module")
+def _second_alias(django_db_setup: None) -> Iterator[None]:
+    """A second alias, with sessions of its own on the same server."""
+    mirror = {"TEST": {**connection.settings_dict["TEST"], "MIRROR": "default"}}
+    connections.settings["second"] = connection.settings_dict | mirror
+    yield
+    del connections.settings["second"]

@@ -18,15 +18,18 @@ from kombu import Connection
 
 from inbox.conf import InboxSettings
 from inbox.consumer import Consumer
-from inbox.delivery import Delivery, Result
+from inbox.delivery import Delivery
+from inbox.handlers.registry import Handler, handlers
+from inbox.handlers.topics import topics_of
 from inbox.models import Receipt
-from inbox.receiver import Batch
-from inbox.registry import Handler, handlers
-from inbox.retries import Retries, Turn
-from inbox.topology import declare, queue_name
-from outbox.envelope import Envelope
-from outbox.shutdown import Shutdown
-from tests.support import amqp_message
+from inbox.receiving.batch import Batch
+from inbox.receiving.retries import Retries
+from inbox.receiving.tally import Tally
+from inbox.receiving.turn import Turn
+from inbox.sources.amqp.topology import declare, queue_name
+from outbox.message.envelope import Envelope
+from outbox.runtime.shutdown import Shutdown
+from tests.kit.support import amqp_message
 from tests.testapp.models import Effect
 
 HAPPENED = "tests.happened"
@@ -59,10 +62,20 @@ def happened(number: int = 1, key: str = "k", **attributes: Any) -> Envelope:
 
 def receive(
     *messages: Envelope | Delivery, group: str | None = "g", using: str = "default"
-) -> list[Result]:
+) -> list[Tally]:
     """Receive messages as one batch."""
     deliveries = [m if isinstance(m, Delivery) else Delivery.of(m) for m in messages]
     return Batch(deliveries, using=using, group=group).receive()
+
+
+@dataclass
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def record(event: Any, message: Envelope, name: str = "record") -> None:
@@ -133,6 +146,10 @@ class Handling:
             handlers.remove(name)
 
 
+def topics_of_group(group: str) -> set[str]:
+    return topics_of(handlers.groups().get(group, []))
+
+
 def effects(handler: str | None = None) -> list[int]:
     """The numbers of the effects, in the order in which they were made."""
     found = Effect.objects.order_by("id")
@@ -141,12 +158,23 @@ def effects(handler: str | None = None) -> list[int]:
     return list(found.values_list("number", flat=True))
 
 
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    """Wait until something is the case."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
+@contextmanager
+def slow_receipts(event: str, seconds: float) -> Iterator[None]:
+    """Let the database take its time for each receipt that it writes."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION tests_slow() RETURNS trigger LANGUAGE plpgsql AS "
+            f"'BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END'"
+        )
+        cursor.execute(
+            f"CREATE TRIGGER tests_slow BEFORE {event} ON django_inbox_receipt "
+            "FOR EACH ROW EXECUTE FUNCTION tests_slow()"
+        )
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION tests_slow CASCADE")
 
 
 def waiting_for_lock() -> bool:
@@ -240,7 +268,7 @@ class Queue:
                 connection,
                 exchange=self.exchange,
                 queue=self.queue,
-                bound=handlers.groups().get(self.name, []),
+                topics=topics_of_group(self.name),
             )
 
     def publish(self, *messages: Envelope) -> None:
@@ -264,12 +292,19 @@ class Queue:
                 channel.connection.drain_events(timeout=10)
 
     def ready(self) -> int:
-        with self.channel() as channel:
-            return int(channel.queue_declare(self.queue, passive=True).message_count)
+        return self._asked()[0]
 
     def consumers(self) -> int:
+        return self._asked()[1]
+
+    def _asked(self) -> tuple[int, int]:
+        """How many messages and consumers it has. A busy broker says 0 and 0 after 250 ms."""
         with self.channel() as channel:
-            return int(channel.queue_declare(self.queue, passive=True).consumer_count)
+            while True:
+                asked = time.monotonic()
+                said = channel.queue_declare(self.queue, passive=True)
+                if said.message_count or said.consumer_count or time.monotonic() - asked < 0.2:
+                    return int(said.message_count), int(said.consumer_count)
 
     @contextmanager
     def channel(self) -> Iterator[Any]:
@@ -281,13 +316,16 @@ class Queue:
             channel.queue_delete(self.queue)
             channel.exchange_delete(self.exchange)
 
-    def consumer(self, shutdown: Shutdown | None = None, **settings: Any) -> Consumer:
+    def consumer(
+        self, shutdown: Shutdown | None = None, *, several: bool = False, **settings: Any
+    ) -> Consumer:
         return Consumer(
             self.name,
             url=self.url,
             conf=replace(self.conf, **settings),
             using="default",
             shutdown=shutdown or Shutdown(),
+            several=several,
         )
 
     def drain(self, **settings: Any) -> Consumer:
@@ -345,3 +383,13 @@ def bound_queue(url: str) -> Iterator[Queue]:
 def records(caplog: Any, start: str) -> list[str]:
     """The log lines that begin so."""
     return [r.getMessage() for r in caplog.records if r.getMessage().startswith(start)]
+
+
+def heartbeats() -> list[threading.Thread]:
+    """Return the threads that send heartbeats for consumers of this process."""
+    return [thread for thread in threading.enumerate() if thread.name == "inbox-heartbeat"]
+
+
+def attempts(consumer: Consumer) -> int:
+    """How often what is away was tried in vain."""
+    return max(each.failures for each in consumer.progress.outages.breakers.values())

@@ -1,5 +1,6 @@
-"""Tasks that the tests of inbox.tasks enqueue."""
+"""Tasks that the tests of inbox.django_tasks enqueue."""
 
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -8,8 +9,9 @@ from asgiref.sync import sync_to_async
 from django.db import IntegrityError, connection, transaction
 
 import inbox
-from tests.inbox.support import until
-from tests.sessions import sessions
+from tests.kit.database import exists_session
+from tests.kit.sessions import sessions
+from tests.kit.waiting import until
 from tests.testapp.models import Effect
 
 if django.VERSION >= (6, 0):
@@ -48,6 +50,11 @@ def fail(number: int) -> None:
     """Leave an effect, and then fail."""
     leave(number)
     raise LookupError(f"no luck with {number}")
+
+
+@task
+def fail_with(text: str) -> None:
+    raise LookupError(text) if text else LookupError
 
 
 @task
@@ -138,11 +145,17 @@ def idle() -> None:
     leave(1)
 
 
-def exists_session(pid: int) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid])
-        return cursor.fetchone() is not None
-
-
 def no_task() -> None:
     """A function like others."""
+
+
+class Holder:
+    """Has a task as an attribute."""
+
+    add = add
+
+
+@task
+def imported(names: list[str]) -> list[str]:
+    """Return which of these modules this process has imported."""
+    return [name for name in names if name in sys.modules]

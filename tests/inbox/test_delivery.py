@@ -15,7 +15,7 @@ from inbox.delivery import Delivery
 from inbox.models import DeadLetter, Receipt
 from outbox.exceptions import UndecodableMessage
 from tests.inbox.support import HAPPENED, Handling, effects, happened, receive
-from tests.support import Registered
+from tests.kit.support import Registered
 
 pytestmark = pytest.mark.sqlite
 in_database = pytest.mark.django_db(transaction=True)
@@ -195,6 +195,37 @@ def test_an_unknown_version_says_which_are_known(handling: Handling) -> None:
 
 
 @in_database
+def test_a_handler_of_all_versions_does_not_hide_that_another_misses_one(
+    handling: Handling,
+) -> None:
+    """The first handles the message, and what the second misses is a dead letter."""
+    handling(name="mine", version=1, pattern="tests.thing")
+    handling(name="audit", pattern="tests.#")
+
+    [result] = receive(happened(7, type="tests.thing", version=2))
+
+    assert (result.handled, result.letters) == (1, 1)
+    dead = DeadLetter.objects.get()
+    assert (dead.group, dead.reason) == ("g", DeadLetter.Reason.UNKNOWN_VERSION)
+    assert "mine (v1)" in dead.error
+    assert "audit" not in dead.error
+    assert Receipt.objects.get().handler == "audit"
+
+
+@in_database
+def test_with_a_handler_of_each_version_nothing_is_missed(handling: Handling) -> None:
+    """The handler of the other version is not for it, and that is how it should be."""
+    handling(name="first", version=1, pattern="tests.thing")
+    handling(name="second", version=2, pattern="tests.thing")
+    handling(name="audit", pattern="tests.#")
+
+    [result] = receive(happened(7, type="tests.thing", version=2))
+
+    assert (result.handled, result.letters) == (2, 0)
+    assert DeadLetter.objects.count() == 0
+
+
+@in_database
 @pytest.mark.parametrize(
     "data", [b"", b"{", b"{}", b'{"key": 1, "number": 1}', b"\xff", b"[" * 10_000, b"null"]
 )
@@ -246,15 +277,15 @@ def test_an_event_class_that_refuses_is_dead(handling: Handling, registered: Reg
 
 @in_database
 def test_one_handler_may_use_what_another_cannot(handling: Handling) -> None:
-    """The one is no concern of the other."""
+    """The one handles it, whatever the other misses."""
     handling(name="old", version=1, pattern=HAPPENED)
     handling(name="all", pattern="tests.#")
 
     [result] = receive(happened(version=2, data=b'{"anything": 1}'))
 
-    assert (result.handled, result.dead) == (1, 0)
+    assert (result.handled, result.dead) == (1, 1)
     assert Receipt.objects.get().handler == "all"
-    assert DeadLetter.objects.count() == 0
+    assert DeadLetter.objects.get().type == HAPPENED
 
 
 @in_database
@@ -290,3 +321,17 @@ def test_attributes_as_long_as_they_may_be_can_be_stored(handling: Handling) -> 
 
     assert result.handled == 1
     assert Receipt.objects.get().message_id == widest
+
+
+def test_what_is_no_batch_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks again is told the same, without another look at the body."""
+    batch = replace(
+        Delivery.of(happened()), body=b"[1", content_type="application/cloudevents-batch+json"
+    )
+    [part] = batch.parts()
+    monkeypatch.setattr("outbox.message.structured.split", None)
+
+    assert part.parts() == [part]
+    with pytest.raises(UndecodableMessage, match="no end"):
+        part.decode()
+    assert part.digest() == batch.digest()

@@ -13,9 +13,9 @@ from inbox import retention
 from inbox.models import DeadLetter, Original, Receipt
 from inbox.retention import owned, prune
 from inbox.states import CLOSED, OPEN, State
-from outbox.retention import Pruner, pruners
+from outbox.extensions.pruning import Pruner, pruners
 from tests.inbox.support import Handling, happened, postgresql, receive
-from tests.sessions import sessions
+from tests.kit.sessions import sessions
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
 

@@ -3,7 +3,7 @@
 import hypothesis
 import pytest
 
-from outbox import wakeup
+from outbox.producer import wakeup
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("tests", deadline=None)

@@ -1,6 +1,7 @@
 """System checks: each id, and what manage.py check prints."""
 
 import io
+from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -12,6 +13,9 @@ from psycopg import IsolationLevel
 
 from outbox import checks
 from outbox.models import Message
+from outbox.producer.recording import EmitsEvents
+from tests.kit.defaults import defaults
+from tests.outbox.models import ConcreteThing, SpecialThing, Thing
 
 postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="about PostgreSQL")
 
@@ -31,6 +35,24 @@ def options(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 class ToOther:
     def db_for_write(self, model: type, **hints: object) -> str | None:
         return "other" if model is Message else None
+
+
+class Everything:
+    def db_for_write(self, model: type, **hints: object) -> str:
+        return "other"
+
+
+class Things:
+    """Puts the models of the tests elsewhere, and says what the outbox may do there."""
+
+    def __init__(self, allowed: bool | None) -> None:
+        self.allowed = allowed
+
+    def db_for_write(self, model: type, **hints: object) -> str | None:
+        return "other" if issubclass(model, EmitsEvents) else None
+
+    def allow_migrate(self, db: str, app_label: str, **hints: object) -> bool | None:
+        return self.allowed if (db, app_label) == ("other", "django_outbox") else None
 
 
 @pytest.mark.sqlite
@@ -55,6 +77,17 @@ class TestSettings:
         assert error.id == "outbox.E001"
         assert "OUTBOX" in error.msg
         assert error.hint
+
+    def test_all_at_once(self):
+        """An error for each thing that is wrong, not one after the other."""
+        with override_settings(OUTBOX={"LANE": 1, "LANES": 0, "NOTIFY": "yes"}):
+            found = checks.check_settings()
+
+        assert ids(found) == ["outbox.E001"] * 3
+        told = "\n".join(each.msg for each in found)
+        assert "LANE." in told
+        assert "OUTBOX['LANES'] must be from 1 to 1024, not 0" in told
+        assert "OUTBOX['NOTIFY'] must be True or False" in told
 
     def test_command(self):
         """manage.py check fails with it and says which key is meant."""
@@ -138,6 +171,23 @@ class TestDatabase:
             finally:
                 cursor.execute("RESET default_transaction_isolation")
 
+    @postgresql
+    @pytest.mark.django_db(transaction=True)
+    def test_commits_that_do_not_wait(self):
+        """W020 says for whom: our own session, and whoever the server has a setting for."""
+        assert checks.check_durability(databases=["default"]) == []
+        with connection.cursor() as cursor:
+            cursor.execute("SET synchronous_commit = off")
+            [own] = checks.check_durability(databases=["default"])
+            cursor.execute("RESET synchronous_commit")
+        assert own.id == "outbox.W020"
+        assert "off for this session" in own.msg
+
+        with defaults(synchronous_commit="off"):
+            [both] = checks.check_durability(databases=["default"])
+        name = connection.settings_dict["NAME"]
+        assert f"off for this session, database {name}" in both.msg
+
     @pytest.mark.parametrize("databases", [None, [], ["other"]])
     def test_no_query_unasked(self, databases: list[str] | None, monkeypatch: pytest.MonkeyPatch):
         """A database that the check is not for is not asked."""
@@ -147,6 +197,69 @@ class TestDatabase:
 
         monkeypatch.setattr(type(connections["default"]), "cursor", fail)
         assert checks.check_database_tagged(databases=databases) == []
+
+
+class TestModels:
+    """E004."""
+
+    def test_all_on_one_database(self):
+        """Models beside the outbox pass, wherever both are."""
+        assert checks.check_models() == []
+        with override_settings(DATABASE_ROUTERS=[Everything()]):
+            assert checks.check_models() == []
+
+    @pytest.mark.parametrize(
+        ("allowed", "fate"), [(None, "no relay reads"), (False, "there is no table")]
+    )
+    def test_routed_elsewhere(self, allowed: bool | None, fate: str):
+        """Each model is named, with both databases, what becomes of its events, and what to do."""
+        with override_settings(DATABASE_ROUTERS=[Things(allowed)]):
+            errors = checks.check_models()
+
+        assert ids(errors) == ["outbox.E004"] * len(errors)
+        assert {error.obj for error in errors} >= {Thing, ConcreteThing, SpecialThing}
+        for error in errors:
+            assert "on the database 'other'" in error.msg
+            assert "on 'default'" in error.msg
+            assert fate in error.msg
+            assert "relay --database other" in error.hint
+
+    def test_a_router_that_does_not_tell_now(self):
+        """One for tenants raises where none is chosen: nothing is said, and `check` goes on."""
+
+        class OfTenants:
+            def db_for_write(self, model: Any, **_: Any) -> str | None:
+                if issubclass(model, EmitsEvents):
+                    raise RuntimeError("no tenant is chosen")
+                return None
+
+        with override_settings(DATABASE_ROUTERS=[OfTenants()]):
+            assert checks.check_models() == []
+
+    def test_an_outbox_there_as_well(self):
+        """A router that says so, in words, has thought of it."""
+        with override_settings(DATABASE_ROUTERS=[Things(True)]):
+            assert checks.check_models() == []
+
+
+class TestSQLite:
+    """W002."""
+
+    @pytest.mark.parametrize(
+        ("vendor", "debug", "expected"),
+        [
+            ("sqlite", False, ["outbox.W002"]),
+            ("sqlite", True, []),
+            ("postgresql", False, []),
+        ],
+    )
+    def test_in_production(
+        self, vendor: str, debug: bool, expected: list[str], monkeypatch: pytest.MonkeyPatch
+    ):
+        """With DEBUG off SQLite is warned of before it is deployed."""
+        monkeypatch.setattr(connection, "vendor", vendor)
+        with override_settings(DEBUG=debug):
+            assert ids(checks.check_sqlite()) == expected
 
 
 class TestDeployment:

@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from outbox.conf import OutboxSettings, outbox_settings, parse, project_name
-from outbox.exceptions import ConfigurationError
+from outbox.exceptions import ConfigurationError, UnusableSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,8 @@ def test_source():
 def test_unknown_keys():
     """A misspelt key is an error that lists the known ones."""
     with pytest.raises(
-        ConfigurationError, match=r"unknown keys: LANE, sauce\. Known: CELERY_OUTSIDE, LANES"
+        ConfigurationError,
+        match=r"unknown keys: LANE, sauce\. Known: CELERY_OUTSIDE, CORRELATION_HEADER, LANES",
     ):
         parse(OutboxSettings, {"sauce": 1, "LANE": 2, "LANES": 3}, "OUTBOX")
 
@@ -92,6 +93,43 @@ def test_wrong_types(name: str, value: object, expected: str):
     """A value of the wrong type is an error that names key and types."""
     with pytest.raises(ConfigurationError, match=f"WHERE\\['{name}'\\] must be {expected}"):
         parse(Example, {name: value}, "WHERE")
+
+
+def test_everything_that_is_wrong_is_told_at_once():
+    """One error with a text for each flaw: unknown keys, wrong types, values out of range."""
+    with pytest.raises(UnusableSettings) as caught:
+        parse(
+            OutboxSettings,
+            {"LANE": 2, "LANES": "4", "MAX_DATA_BYTES": 0, "SOURCE": "my shop"},
+            "OUTBOX",
+        )
+
+    unknown, lanes, size, source = caught.value.flaws
+    assert unknown.startswith("OUTBOX has unknown keys: LANE.")
+    assert lanes == "OUTBOX['LANES'] must be a whole number, not str: '4'"
+    assert size == "OUTBOX['MAX_DATA_BYTES'] must be positive, not 0"
+    assert source.startswith("OUTBOX['SOURCE'] must be a URI reference")
+    assert str(caught.value) == "\n".join(caught.value.flaws)
+
+
+def test_a_wrong_type_does_not_hide_the_rest():
+    """Its default stands in for it while the others are looked at."""
+    with pytest.raises(UnusableSettings) as caught:
+        parse(OutboxSettings, {"LANES": None, "RETENTION": -1}, "OUTBOX")
+
+    assert [flaw.partition(" ")[0] for flaw in caught.value.flaws] == [
+        "OUTBOX['LANES']",
+        "OUTBOX['RETENTION']",
+    ]
+
+
+@pytest.mark.parametrize("value", ["amqp://shop:s3cret@host//", {"password": "s3cret"}])
+def test_what_could_be_a_secret_is_not_shown(value: object):
+    """A URL or a dict in the wrong place is told by its type alone."""
+    with pytest.raises(ConfigurationError) as caught:
+        parse(Example, {"COUNT": value}, "WHERE")
+
+    assert str(caught.value) == f"WHERE['COUNT'] must be a whole number, not {type(value).__name__}"
 
 
 def test_right_types():

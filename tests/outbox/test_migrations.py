@@ -5,7 +5,7 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 import outbox
-from outbox import sql
+from outbox.producer import sql
 from tests.outbox.helpers import Placed, logged
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]

@@ -4,8 +4,8 @@ import pytest
 from django.db import connection, transaction
 
 import outbox
-from outbox import sql
 from outbox.models import Message
+from outbox.producer import sql
 from tests.outbox.helpers import Placed, rows
 
 pytestmark = [pytest.mark.django_db(transaction=True)]

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import connection, transaction
 
-from outbox import retention
-from outbox.retention import PRUNE_KEY, cutoff, prune_batch, pruners, register_pruner
-from tests.sessions import sessions
+from outbox.extensions import pruning
+from outbox.extensions.pruning import PRUNE_KEY, cutoff, prune_batch, pruners, register_pruner
+from tests.kit.sessions import sessions
 
 NOW = datetime.now(UTC)
 
@@ -15,7 +15,7 @@ NOW = datetime.now(UTC)
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, datetime, int]]:
     """What a pruner of the test's own was called with; it is forgotten after the test."""
-    monkeypatch.setattr(retention, "_pruners", {})
+    monkeypatch.setattr(pruning, "_pruners", {})
     found: list[tuple[str, datetime, int]] = []
 
     def prune(using: str, *, before: datetime, limit: int) -> int:

@@ -7,7 +7,7 @@ import pytest
 from django.db import transaction
 
 import outbox
-from inbox.local import receive
+from inbox.sources.local import receive
 from outbox.models import Message
 from project.billing.factories import EntryFactory, InvoiceFactory
 from project.billing.models import Entry, Invoice, Receipt

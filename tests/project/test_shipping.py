@@ -7,11 +7,14 @@ import pytest
 from django.db import transaction
 
 import outbox
-from inbox.local import receive
+from inbox import operator
+from inbox.models import Receipt as Handled
+from inbox.receiving.retries import Retries
+from inbox.sources.local import receive
 from outbox.models import Message
 from project.billing.events import InvoiceIssued
 from project.shipping.factories import ShipmentFactory
-from project.shipping.models import Shipment
+from project.shipping.models import Closure, Shipment, depot_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.sqlite]
 
@@ -34,3 +37,24 @@ def test_doubles_would_show():
     ShipmentFactory.create_batch(2, order_id=order_id)
 
     assert Shipment.objects.filter(order_id=order_id).count() == 2
+
+
+def test_nothing_leaves_a_closed_depot():
+    """Until somebody has opened it: then the same message is handled."""
+    order_id = uuid.uuid4()
+    closure = Closure.objects.create(depot=depot_of(order_id), reason="snow")
+    with transaction.atomic():
+        message = outbox.emit(InvoiceIssued(invoice_id=3, order_id=order_id, total=Decimal(1)))
+
+    assert [each is None for each in receive([message], using="default")] == [True]
+    receipt = Handled.objects.get(handler="shipping.dispatch")
+    assert (receipt.state, receipt.error) == (
+        "retrying",
+        f"DepotClosed: Depot {closure.depot} is closed: snow",
+    )
+    assert not Shipment.objects.exists()
+
+    closure.delete()
+    operator.retry([receipt.pk], using="default")
+    Retries("default", "shipping").turn()
+    assert Shipment.objects.get().order_id == order_id

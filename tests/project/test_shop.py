@@ -8,7 +8,7 @@ import pytest
 from django.db import transaction
 
 import outbox
-from inbox.local import receive
+from inbox.sources.local import receive
 from outbox.models import Message
 from project.shipping.events import ShipmentDispatched
 from project.shop.factories import OrderFactory

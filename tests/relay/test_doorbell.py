@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from django.db import connection
 
-from outbox.shutdown import Shutdown
+from outbox.runtime.shutdown import Shutdown
 from relay.doorbell import Doorbell
 
 pytestmark = pytest.mark.django_db(transaction=True)

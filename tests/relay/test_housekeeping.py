@@ -1,7 +1,8 @@
 """Housekeeping in the relay: it prunes by itself, after publishing, and seldom."""
 
+import logging
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,18 +14,29 @@ from django.utils import timezone
 
 import outbox
 from inbox.models import Receipt
-from outbox import housekeeping as module
-from outbox.housekeeping import Housekeeping
+from outbox.extensions.pruning import PRUNE_KEY, Pruner, pruners
 from outbox.models import Message
-from outbox.retention import PRUNE_KEY, pruners
+from outbox.runtime import housekeeping as module
+from outbox.runtime.housekeeping import Housekeeping
+from outbox.runtime.shutdown import Shutdown
 from relay.conf import RelaySettings
-from relay.housekeeping import housekeeping
-from tests.processes import running
+from relay.log import open_log
+from relay.loop import Relay
+from tests.kit.processes import running
+from tests.kit.sessions import sessions
+from tests.kit.support import RecordingBroker
 from tests.relay.test_retention import commit, publish, relays
-from tests.sessions import sessions
 from tests.testapp.events import Happened
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
+
+
+def housekeeping(using: str, interval: float) -> Housekeeping:
+    """The housekeeping of a relay whose log is on a database."""
+    conf = RelaySettings(BACKEND="tests", PRUNE_INTERVAL=interval)
+    with Shutdown() as shutdown:
+        relay = Relay(open_log("default", using=using), RecordingBroker(), conf, shutdown)
+        return relay._housekeeping
 
 
 class Clock:
@@ -179,9 +191,9 @@ def test_a_database_error_puts_it_off(clock: Clock, caplog: pytest.LogCaptureFix
 
     keeper = housekeeping("default", 60)
     with pytest.MonkeyPatch.context() as patch:
-        [pruner, *_] = pruners()
+        [pruner] = [each for each in pruners() if each.name == "messages"]
         patch.setattr(
-            "relay.housekeeping.pruners",
+            "outbox.extensions.pruning.pruners",
             lambda: [type(pruner)(name="messages", prune=broken)],
         )
         clock.now += 60
@@ -214,3 +226,41 @@ def test_the_interval_has_bounds(interval: float) -> None:
     """Neither all the time nor next year."""
     with pytest.raises(outbox.ConfigurationError, match="PRUNE_INTERVAL"):
         RelaySettings(BACKEND="x", PRUNE_INTERVAL=interval)
+
+
+@pytest.mark.parametrize(
+    ("process", "level"),
+    [("relay", logging.INFO), ("consume", logging.WARNING), ("", logging.WARNING)],
+)
+def test_what_it_may_not_delete_it_leaves_to_others(
+    clock: Clock, caplog: pytest.LogCaptureFixture, process: str, level: int
+) -> None:
+    """Without rights on receipts messages are deleted all the same, and that is said once.
+
+    Without a warning where such a process needs none: a relay leaves receipts to consumers.
+    """
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no rights")
+    published_long_ago(3)
+
+    def denied(using: str, *, before: datetime, limit: int) -> int:
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE ROLE nobody_at_all")
+            cursor.execute("SET LOCAL ROLE nobody_at_all")
+            cursor.execute("SELECT FROM django_inbox_receipt")
+        raise AssertionError
+
+    [messages] = [each for each in pruners() if each.name == "messages"]
+    first = Pruner(name="receipts", prune=denied)
+    caplog.set_level(logging.INFO, "relay")
+    log = logging.getLogger("relay")
+    keeping = Housekeeping("default", 60.0, lambda: [first, messages], log, process=process)
+    for _ in range(3):
+        clock.now += 120
+        while keeping.turn() or keeping._left:
+            clock.now += 10
+
+    assert not Message.objects.exists()
+    [told] = [record for record in caplog.records if "We may not delete" in record.message]
+    assert told.message.startswith("We may not delete old receipts, and leave that to others")
+    assert told.levelno == level

@@ -1,32 +1,30 @@
 """The relay's loop: what it does when things go wrong, and when they go right again."""
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
-from django.db import OperationalError, ProgrammingError, connection, connections, transaction
-from django.test import override_settings
+from django.db import DatabaseError, OperationalError, ProgrammingError, connection, transaction
+from django.db.models import Sum
+from django.db.models.functions import Now
 
 import outbox
-from outbox.lanes import lane_of
-from outbox.shutdown import Shutdown
-from relay.brokers.base import Status
+from outbox.message.lanes import lane_of
+from outbox.runtime.shutdown import Shutdown
+from relay.brokers.base import UNSENT, Outcome, Status
 from relay.conf import RelaySettings
-from relay.log import open_log
+from relay.log import Page, open_log
 from relay.loop import Relay
 from relay.models import Checkpoint, Parked
-from tests.sessions import sessions
-from tests.support import Counted, RecordingBroker, Registered
+from tests.kit.database import exists_session, terminate
+from tests.kit.sessions import sessions
+from tests.kit.support import Counted, RecordingBroker, Registered
+from tests.kit.waiting import until
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def two_lanes() -> Iterator[None]:
-    with override_settings(OUTBOX={"LANES": 2}):
-        yield
+pytestmark = [pytest.mark.usefixtures("two_lanes"), pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
@@ -37,59 +35,20 @@ def broker() -> RecordingBroker:
 MakeRelay = Callable[..., Relay]
 
 
-@pytest.fixture
-def make(broker: RecordingBroker) -> Iterator[MakeRelay]:
-    made = []
-
-    def make(**options: object) -> Relay:
-        conf = RelaySettings(BACKEND="tests", RETRY_MAX=0.1, **options)  # type: ignore[arg-type]
-        relay = Relay(open_log("test", using="default"), broker, conf, Shutdown())
-        made.append(relay)
-        return relay
-
-    yield make
-    for relay in made:
-        relay.close()
-        relay._shutdown.close()
-
-
-@pytest.fixture
-def running(make: MakeRelay) -> Iterator[Callable[..., Relay]]:
-    """Run relays in threads of their own and stop them after the test."""
-    threads = []
-
-    def start(**options: object) -> Relay:
-        relay = make(**options)
-
-        def run() -> None:
-            try:
-                relay.run()
-            finally:
-                relay.close()
-                connections.close_all()
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        threads.append((relay, thread))
-        return relay
-
-    yield start
-    for relay, thread in threads:
-        relay._shutdown.request()
-        thread.join(10)
-        assert not thread.is_alive()
-
-
 def commit(*numbers: int, key: str = "a") -> list[outbox.Envelope]:
     with transaction.atomic():
         return outbox.emit_many([Counted(key, number) for number in numbers])
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.002)
+@contextmanager
+def table_away(name: str) -> Iterator[None]:
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {name} RENAME TO elsewhere")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE elsewhere RENAME TO {name}")
 
 
 def same_lane(key: str) -> str:
@@ -106,6 +65,27 @@ def test_until_empty_publishes_everything(make: MakeRelay, broker: RecordingBrok
     assert len(broker.published) == 12
 
 
+def test_it_tells_when_it_has_turned_and_what_it_misses(
+    make: MakeRelay, broker: RecordingBroker
+) -> None:
+    """From its first look at the log on, which may take as long as it takes."""
+    relay = make()
+    begun = time.monotonic()
+    assert relay.missing == "starting"
+    assert relay.turned >= begun
+    relay.run_once()
+    looked = relay.turned
+    assert relay.missing == ""
+    assert begun <= looked <= time.monotonic()
+    relay._keep_alive()
+    assert looked < relay.turned <= time.monotonic()
+
+    commit(1)
+    broker.away = "connection refused"
+    relay.sweep()
+    assert relay.missing == "broker"
+
+
 def test_an_outage_spends_no_checkpoint_and_is_told_once(
     make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -114,10 +94,10 @@ def test_an_outage_spends_no_checkpoint_and_is_told_once(
     relay = make()
     broker.away = "connection refused"
     with caplog.at_level(logging.INFO, "relay"):
-        wait_until(lambda: relay.sweep() or attempts(relay) > 4)
+        until(lambda: relay.sweep() or attempts(relay) > 4)
         assert not Checkpoint.objects.exists()
         broker.away = ""
-        wait_until(relay.sweep)
+        until(relay.sweep)
 
     assert broker.numbers() == [1, 2]
     errors = [r for r in caplog.records if r.levelno >= logging.ERROR]
@@ -134,11 +114,11 @@ def test_it_is_told_when_a_broker_that_was_away_does_not_let_us_in(
     commit(1)
     relay = make()
     broker.away = "connection refused"
-    wait_until(lambda: relay.sweep() or attempts(relay) > 2)
+    until(lambda: relay.sweep() or attempts(relay) > 2)
     broker.away, broker.denied = "user name or password is refused", True
-    wait_until(lambda: relay.sweep() or attempts(relay) > 5)
+    until(lambda: relay.sweep() or attempts(relay) > 5)
     broker.away, broker.denied = "", False
-    wait_until(relay.sweep)
+    until(relay.sweep)
 
     errors = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
     assert [each.partition(" (memory): ")[0] for each in errors] == [
@@ -160,7 +140,7 @@ def test_an_outage_within_a_page_keeps_what_was_confirmed(
     assert [each.count for each in Checkpoint.objects.all()] == [2]
     assert relay.troubled
     broker.breaks_after = None
-    wait_until(relay.sweep)
+    until(relay.sweep)
 
     assert broker.numbers() == [1, 2, 3]
     assert caplog.text.count("The broker is away") == 1
@@ -173,14 +153,14 @@ def test_a_link_that_breaks_in_every_page_is_not_waited_for_longer_and_longer(
     """As long as something gets through, the pauses do not grow."""
     commit(*range(8))
     relay = make()
-    broker.breaks_after = 1
     for published in range(1, 8):
-        wait_until(relay.sweep)
+        broker.breaks_after = 1
+        until(relay.sweep)
         assert len(broker.published) == published
         assert attempts(relay) == 1
 
     broker.breaks_after = 0
-    wait_until(lambda: relay.sweep() or attempts(relay) > 2)
+    until(lambda: relay.sweep() or attempts(relay) > 2)
 
 
 def test_a_refused_message_holds_its_key_and_nothing_else(
@@ -194,11 +174,11 @@ def test_a_refused_message_holds_its_key_and_nothing_else(
         relay.sweep()
         commit(4, key=same_lane("a"))
         commit(5, key="a")
-        wait_until(lambda: 4 in broker.numbers() or relay.sweep())
+        until(lambda: 4 in broker.numbers() or relay.sweep())
         assert broker.numbers() == [1, 4]
         assert not relay.troubled
         broker.refuse.clear()
-        wait_until(lambda: len(broker.published) == 5 or relay.sweep())
+        until(lambda: len(broker.published) == 5 or relay.sweep())
 
     assert broker.numbers() == [1, 4, 2, 3, 5]
     assert caplog.text.count("parked 2 messages") == 1
@@ -218,9 +198,9 @@ def test_a_page_that_is_nacked_as_a_whole_holds_up_its_lane_for_a_moment(
     relay.sweep()
     assert not Parked.objects.exists()
     assert not relay.troubled
-    wait_until(lambda: relay.sweep() or Parked.objects.exists())
+    until(lambda: relay.sweep() or Parked.objects.exists())
     commit(3, key="a2")
-    wait_until(lambda: relay.sweep() or 3 in broker.numbers())
+    until(lambda: relay.sweep() or 3 in broker.numbers())
 
     assert Parked.objects.count() == 2
     assert not relay.troubled
@@ -258,11 +238,53 @@ def test_a_lost_database_connection_is_survived(
     with sessions(1) as [other]:
         other.run(terminate, pid)
     with caplog.at_level(logging.INFO, "relay"):
-        wait_until(relay.sweep)
+        until(relay.sweep)
 
     assert broker.numbers() == [1, 2]
     assert caplog.text.count("The database is away") == 1
     assert "The database is back" in caplog.text
+
+
+def test_a_table_that_is_away_for_a_while_is_waited_for(
+    make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As while a dump is restored over it. A relay that has never seen it ends instead."""
+    relay, new = make(), make()
+    relay.sweep()
+    commit(1)
+    with table_away("django_outbox_message"):
+        for _ in range(3):
+            assert relay.sweep() == 0
+        with pytest.raises(ProgrammingError, match="django_outbox_message"):
+            new.sweep()
+    with caplog.at_level(logging.INFO, "relay"):
+        until(relay.sweep)
+
+    assert broker.numbers() == [1]
+    assert caplog.text.count("The database is not ready") == 1
+    assert "The database is back" in caplog.text
+
+
+def test_a_column_whose_type_changes_is_an_outage(
+    make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As by a migration: what was prepared before is prepared anew, on a new session."""
+    relay = make()
+    for number in range(8):  # prepared by then
+        commit(number)
+        relay.sweep()
+    alter = "ALTER TABLE django_outbox_message ALTER COLUMN type TYPE {}"
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(alter.format("text"))
+        commit(8)
+        until(lambda: relay.sweep() or broker.numbers()[-1] == 8)
+    finally:
+        connection.close()
+        with connection.cursor() as cursor:
+            cursor.execute(alter.format("varchar(255)"))
+
+    assert broker.numbers() == list(range(9))
 
 
 def test_a_read_only_database_is_an_outage(
@@ -275,7 +297,7 @@ def test_a_read_only_database_is_an_outage(
     relay = make()
     relay.sweep()
     assert not Checkpoint.objects.exists()
-    wait_until(relay.sweep)
+    until(relay.sweep)
 
     assert broker.numbers() == [1]
     assert caplog.text.count("The database is away") == 1
@@ -285,23 +307,157 @@ def test_a_read_only_database_is_an_outage(
 def test_a_page_that_outlasts_the_time_for_idling_is_an_outage(
     make: MakeRelay, broker: RecordingBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A session that the server ends because it waits for a broker is replaced by another."""
+    """A session that is ended because it waits for a broker, as by a pooler, is replaced."""
     commit(1)
     relay = make()
-    with connection.cursor() as cursor:
-        cursor.execute("SET idle_in_transaction_session_timeout = 20")
-        cursor.execute("SELECT pg_backend_pid()")
-        pid = cursor.fetchone()[0]
     with sessions(1) as [other]:
-        broker.before_confirming = lambda: wait_until(lambda: not other.run(exists, pid))
+
+        def outlast() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 20")
+                cursor.execute("SELECT pg_backend_pid()")
+                pid = cursor.fetchone()[0]
+            until(lambda: not other.run(exists_session, pid))
+
+        broker.before_confirming = outlast
         relay.sweep()
         assert not Checkpoint.objects.exists()
         broker.before_confirming = None
-        wait_until(relay.sweep)
+        until(relay.sweep)
 
     assert broker.numbers() == [1, 1]
     assert "idle-in-transaction timeout" in caplog.text
     assert not relay.troubled
+
+
+def test_a_page_that_is_ended_each_time_is_tried_smaller(
+    make: MakeRelay, broker: RecordingBroker
+) -> None:
+    """As by a pooler that bounds transactions: there is progress, however little it lets pass."""
+    commit(*range(50))
+    relay = make(PAGE_SIZE=50)
+
+    def end_what_is_large() -> None:
+        if broker.pages[-1] > 4:
+            with connection.cursor() as cursor, sessions(1) as [other]:
+                cursor.execute("SELECT pg_backend_pid()")
+                pid = cursor.fetchone()[0]
+                other.run(terminate, pid)
+                until(lambda: not other.run(exists_session, pid))
+
+    broker.before_confirming = end_what_is_large
+    until(lambda: relay.sweep() and Checkpoint.objects.aggregate(n=Sum("count"))["n"] == 50)
+
+    assert set(broker.numbers()) == set(range(50))
+    assert broker.pages[:5] == [50, 25, 12, 6, 3]
+    assert max(each.count for each in Checkpoint.objects.all()) <= 4
+
+
+@pytest.mark.parametrize("exc", [MemoryError(), DatabaseError("out of memory for query result")])
+def test_a_page_that_memory_does_not_hold_is_tried_smaller(
+    make: MakeRelay,
+    broker: RecordingBroker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    exc: Exception,
+) -> None:
+    """The relay says that it is this process, and goes on with less."""
+    commit(*range(20))
+    relay = make(PAGE_SIZE=20)
+    read = type(relay.log).read
+
+    def short_of_memory(log: Any, lane: int, size: int, sequence: int) -> Page:
+        if size > 5:
+            raise exc
+        return read(log, lane, size, sequence)
+
+    monkeypatch.setattr(type(relay.log), "read", short_of_memory)
+    until(lambda: relay.sweep() and Checkpoint.objects.aggregate(n=Sum("count"))["n"] == 20)
+
+    assert broker.numbers() == list(range(20))
+    assert "This process has too little memory" in caplog.text
+    assert not relay.troubled
+
+
+class Clock:
+    """A clock that stands still but for the time that the broker takes."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class SlowBroker(RecordingBroker):
+    """Takes its time for each message; a `stranger` knows nothing of the time that it has."""
+
+    stranger = False
+    cost = 0.01
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def publish(self, page: Sequence[outbox.Envelope]) -> list[Outcome]:
+        time_for = len(page)
+        if not self.stranger:
+            time_for = min(time_for, round(self.page_seconds / self.cost))
+        self._clock.now += time_for * self.cost
+        return [*super().publish(page[:time_for]), *[UNSENT] * (len(page) - time_for)]
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Relay, SlowBroker]]:
+    """A relay with a slow broker, that looks at the lane of key "a" first."""
+    monkeypatch.setattr("random.shuffle", lambda lanes: lanes.sort(key=lane_of("a", 2).__ne__))
+    clock = Clock()
+    broker, shutdown = SlowBroker(clock), Shutdown()
+    conf = RelaySettings(BACKEND="tests")
+    relay = Relay(open_log("test", using="default"), broker, conf, shutdown, clock=clock)
+    yield relay, broker
+    relay.close()
+    shutdown.close()
+
+
+@pytest.mark.parametrize("stranger", [False, True])
+def test_a_flood_of_one_lane_keeps_no_other_waiting(
+    slow: tuple[Relay, SlowBroker], stranger: bool
+) -> None:
+    """Its turn is over when its time is, and so is its page; it goes on where it was."""
+    relay, broker = slow
+    broker.stranger = stranger
+    commit(*range(3000))
+    commit(-1, key=other_lane("a"))
+    relay.sweep()
+
+    # One whole page if the broker never looks at the time, which was 16 of them.
+    assert broker.numbers().index(-1) <= (1000 if stranger else 50)
+    until(lambda: not relay.sweep())
+    assert [each for each in broker.numbers() if each >= 0] == list(range(3000))
+    assert max(broker.pages[1:]) <= 50
+
+
+def test_in_a_flood_neither_what_is_new_nor_what_is_parked_waits_for_the_end_of_the_other(
+    slow: tuple[Relay, SlowBroker],
+) -> None:
+    """A turn may have time for one page only: the next one begins with the other kind."""
+    relay, broker = slow
+    broker.refuse = {each.id: Status.UNROUTABLE for each in commit(*range(200), key="a")}
+    until(lambda: relay.sweep() or Parked.objects.count() == 200)
+    broker.refuse.clear()
+    commit(*range(1000, 1200), key=same_lane("a"))
+    Parked.objects.update(state="parked", next_attempt_at=Now())
+    published = len(broker.published)
+    for _ in range(2):
+        relay.sweep()
+
+    kinds = {number >= 1000 for number in broker.numbers()[published:]}
+    assert kinds == {False, True}
+
+
+def other_lane(key: str) -> str:
+    return next(other for other in "bcdefgh" if lane_of(other, 2) != lane_of(key, 2))
 
 
 def test_a_mistake_in_a_statement_ends_the_relay(
@@ -309,7 +465,7 @@ def test_a_mistake_in_a_statement_ends_the_relay(
 ) -> None:
     """What no waiting can mend is raised, not tried for ever."""
     commit(1)
-    monkeypatch.setattr("relay.sql.PG_ACQUIRE", "SELECT * FROM nowhere")
+    monkeypatch.setattr("relay.sql.log.PG_ACQUIRE", "SELECT nowhere()")
 
     with pytest.raises(ProgrammingError, match="nowhere"):
         make().sweep()
@@ -321,7 +477,27 @@ def test_a_commit_wakes_an_idle_relay(running: MakeRelay, broker: RecordingBroke
     listening(relay)
     commit(1)
 
-    wait_until(lambda: broker.numbers() == [1])
+    until(lambda: broker.numbers() == [1])
+
+
+def test_where_commits_are_synchronous_nothing_is_flushed_for_a_relay(
+    running: MakeRelay, broker: RecordingBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NOTIFY brings a snapshot that is on disk, though its own commit is not."""
+    relay = running(POLL_INTERVAL=3600.0)
+    listening(relay)
+    monkeypatch.setattr("outbox.producer.wakeup.QUIET_SECONDS", 0.0)
+    flushed: list[None] = []
+    flush = relay.log.flush
+    monkeypatch.setattr(relay.log, "flush", lambda: flushed.append(flush()))
+    # What others write to the server's log meanwhile may ask for one.
+    for number in range(30):
+        before = len(flushed)
+        commit(number)
+        until(lambda: len(broker.published) > number)  # noqa: B023
+        if len(flushed) == before:
+            return
+    pytest.fail("it has flushed thirty times")
 
 
 def test_a_lost_listener_falls_back_to_polling(
@@ -332,10 +508,10 @@ def test_a_lost_listener_falls_back_to_polling(
     pid = listening(relay)
     with sessions(1) as [other]:
         other.run(terminate, pid)
-    wait_until(lambda: "polling instead" in caplog.text)
+    until(lambda: "polling instead" in caplog.text)
     commit(1)
 
-    wait_until(lambda: broker.numbers() == [1])
+    until(lambda: broker.numbers() == [1])
 
 
 def test_without_notify_polling_is_enough(running: MakeRelay, broker: RecordingBroker) -> None:
@@ -343,7 +519,7 @@ def test_without_notify_polling_is_enough(running: MakeRelay, broker: RecordingB
     running(LISTEN=False, POLL_INTERVAL=0.05)
     commit(1)
 
-    wait_until(lambda: broker.numbers() == [1])
+    until(lambda: broker.numbers() == [1])
 
 
 def test_several_relays_share_the_work(running: MakeRelay, broker: RecordingBroker) -> None:
@@ -353,23 +529,12 @@ def test_several_relays_share_the_work(running: MakeRelay, broker: RecordingBrok
     for key in "abcdefgh":
         commit(*range(100), key=key)
 
-    wait_until(lambda: len(broker.published) >= 800)
+    until(lambda: len(broker.published) >= 800)
     assert len({envelope.id for envelope in broker.published}) == len(broker.published) == 800
 
 
 def attempts(relay: Relay) -> int:
     return relay.progress.broker.failures
-
-
-def terminate(pid: int) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
-
-
-def exists(pid: int) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid])
-        return cursor.fetchone() is not None
 
 
 def listening(relay: Relay) -> int:
@@ -383,7 +548,7 @@ def listening(relay: Relay) -> int:
             )
             return [row[0] for row in cursor.fetchall()]
 
-    wait_until(pids)
+    until(pids)
     return pids()[0]
 
 

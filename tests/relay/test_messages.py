@@ -8,15 +8,19 @@ from django.db import transaction
 from django.test import override_settings
 
 import outbox
-from outbox.celery import OutboxCelery, known
-from outbox.shutdown import Shutdown
+from outbox.celery import OutboxCelery, apps_in_use
+from outbox.models import Message
+from outbox.runtime.shutdown import Shutdown
+from relay.brokers import carriage
+from relay.brokers.base import Status
 from relay.brokers.local import LocalBroker
 from relay.checks import check_relays
 from relay.conf import get_relay_settings
 from relay.log import open_log
 from relay.loop import Relay
 from relay.models import Parked
-from tests.support import Counted, RecordingBroker
+from relay.replay import envelope
+from tests.kit.support import Counted, RecordingBroker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -65,6 +69,31 @@ def test_a_broker_that_knows_no_tasks_is_given_none() -> None:
     assert "MESSAGES" in parked.error
 
 
+@pytest.mark.parametrize("hold", [True, False])
+def test_what_is_behind_a_refused_one_of_its_key_waits(hold: bool) -> None:
+    """Also where the relay itself refuses it, and within a page: an event before a task, here."""
+    app = OutboxCelery("unit", broker="amqp://127.0.0.1:1//", set_as_current=False)
+    with transaction.atomic():
+        outbox.emit(Counted("a", 1))
+        app.send_task("unit.add", (1,), outbox_key="a")
+        app.send_task("unit.add", (2,), outbox_key="b")
+        app.send_task("unit.add", (3,))
+    rows = Message.objects.order_by("position")
+    broker = RecordingBroker()
+    broker.carries_events, broker.carries_tasks = False, True  # type: ignore[misc]
+    broker.hold_keys = hold
+
+    outcomes = carriage.publish(broker, [envelope(row) for row in rows])
+
+    held = Status.HELD if hold else Status.CONFIRMED
+    assert [each.status for each in outcomes] == [
+        Status.REFUSED,
+        held,
+        Status.CONFIRMED,
+        Status.CONFIRMED,
+    ]
+
+
 def checks(**relay: Any) -> list[CheckMessage]:
     with override_settings(RELAYS={"default": relay}):
         return check_relays()
@@ -85,7 +114,7 @@ def test_the_check_names_an_app_whose_broker_no_relay_reaches(
 ) -> None:
     """Its tasks would go to another broker, where nobody works on them."""
     app = OutboxCelery("unit", broker="amqp://me:secret@localhost//", set_as_current=False)
-    monkeypatch.setattr(known, "apps", {app})
+    monkeypatch.setattr(apps_in_use, "apps", {app})
     amqp = "relay.brokers.amqp.AMQPBroker"
 
     assert checks(BACKEND=amqp, URL="pyamqp://you:x@127.0.0.1:5672/") == []

@@ -1,15 +1,13 @@
 """Replay: what a relay has published goes out again, and nothing else."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection, transaction
-from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 import outbox
-from outbox.celery.wire import TASK_TYPE
+from outbox.message.celery_task import TASK_TYPE
 from outbox.models import Message
 from relay.brokers.base import Status
 from relay.exceptions import ReplayHalted
@@ -17,17 +15,15 @@ from relay.log import Log, open_log
 from relay.models import Checkpoint
 from relay.replay import Extent, Replay, Selection, envelope
 from relay.transfer import transfer
-from tests.support import Counted, RecordingBroker, Registered
+from tests.kit.support import Counted, RecordingBroker, Registered
 
-pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.sqlite,
+    pytest.mark.usefixtures("two_lanes"),
+    pytest.mark.django_db(transaction=True),
+]
 
 LANES = 2
-
-
-@pytest.fixture(autouse=True)
-def few_lanes() -> Iterator[None]:
-    with override_settings(OUTBOX={"LANES": LANES}):
-        yield
 
 
 def commit(*numbers: int, key: str = "a") -> None:

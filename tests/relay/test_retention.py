@@ -10,20 +10,20 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 import outbox
+from outbox.extensions.pruning import prune_batch
 from outbox.models import Message
-from outbox.retention import prune_batch
 from relay.brokers.base import Status
 from relay.log import open_log
 from relay.log.base import Start
 from relay.models import Checkpoint, Parked
-from relay.parking import discard
-from relay.publications import publications
+from relay.parking.people import discard
+from relay.reports.publications import publications
+from relay.reports.state import State, cursors, few_pending, published
 from relay.retention import Checkpoints, Messages, Settled
-from relay.states import State, cursors, few_pending, published
 from relay.transfer import transfer
+from tests.kit.sessions import Session, sessions
+from tests.kit.support import Counted, RecordingBroker
 from tests.relay.log.moving import move
-from tests.sessions import Session, sessions
-from tests.support import Counted, RecordingBroker
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
 

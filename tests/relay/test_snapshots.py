@@ -2,7 +2,7 @@
 
 import pytest
 from django.db import connection
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
@@ -43,8 +43,35 @@ def test_stragglers_were_in_flight_below_and_are_visible_above() -> None:
     assert stragglers("5:12:5,7,9", "7:20:7,15") == [5, 9]
 
 
-@pytest.mark.parametrize("text", ["", "1:2", "a:b:c", "1:2:x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            "1:2",
+            "a:b:c",
+            "1:2:x",
+            "1:2:3:4",
+            "1:2:,",
+            " 1:2:",
+            "1_0:20:",
+            "\u0661:2:",
+            "-1:2:",
+        ),
+        *("5:4:", "0:1:", "4:8:3", "4:8:8", "4:8:6,5", "4:8:5,5"),
+    ],
+)
 def test_what_is_no_snapshot_is_refused(text: str) -> None:
     """Text that is no snapshot is a ValueError that quotes it."""
     with pytest.raises(ValueError, match="not a pg_snapshot"):
         parse(text)
+
+
+@given(snapshots(), snapshots())
+@example("3:3:", "3:4:3")
+def test_a_snapshot_covers_what_it_sees_all_of(one: str, other: str) -> None:
+    """And no other: every id around them says the same."""
+    seen = {xid for xid in range(100) if parse(one).sees(xid)}
+    seen_by_other = {xid for xid in range(100) if parse(other).sees(xid)}
+
+    assert parse(one).covers(parse(other)) is (seen_by_other <= seen)

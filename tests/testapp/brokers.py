@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from outbox.envelope import Envelope
+from outbox.message.envelope import Envelope
 from relay.brokers.base import CONFIRMED, Broker, Outcome
 
 

@@ -1,5 +1,10 @@
-"""What happens in the test app."""
+"""What happens in the test app.
 
+TEST_KILL_READING names a number that ends the process which reads it, as too large an event might.
+"""
+
+import os
+import signal
 from dataclasses import dataclass
 
 import outbox
@@ -12,3 +17,7 @@ class Happened:
 
     key: str
     number: int
+
+    def __post_init__(self) -> None:
+        if os.environ.get("TEST_KILL_READING") == str(self.number):
+            os.kill(os.getpid(), signal.SIGKILL)

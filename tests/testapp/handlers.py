@@ -1,10 +1,13 @@
 """What the test app does about its event.
 
-TEST_FAIL names a number that it fails on, or "all"; TEST_KILL one that ends its process.
+TEST_FAIL names a number that it fails on, or "all"; TEST_KILL one that ends its process. In
+TEST_FILE it leaves a line outside the database for each call, which takes TEST_SECONDS.
 """
 
 import os
 import signal
+import time
+from pathlib import Path
 
 from django.conf import settings
 
@@ -22,4 +25,8 @@ def record(event: Happened, message: Envelope) -> None:
         raise RuntimeError("failed as the test asked")
     if os.environ.get("TEST_KILL") == str(event.number):
         os.kill(os.getpid(), signal.SIGKILL)
+    if path := os.environ.get("TEST_FILE"):
+        with Path(path).open("a") as file:
+            file.write(f"{event.number}\n")
+        time.sleep(float(os.environ["TEST_SECONDS"]))
     Effect.objects.create(key=event.key, number=event.number, message_id=message.id, handler=RECORD)

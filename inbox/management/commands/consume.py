@@ -1,31 +1,45 @@
 """manage.py consume: handle what the broker delivers."""
 
 import argparse
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import ProgrammingError, router
+from django.db import router
 
 from inbox.conf import inbox_settings
 from inbox.consumer import Consumer
+from inbox.group_threads import GroupThreads
+from inbox.handlers.groups import choose_groups, chosen_broker
 from inbox.models import Receipt
-from inbox.startup import choose_group, chosen_broker
-from outbox.commands import database_alias, settled
 from outbox.exceptions import OutboxError
-from outbox.shutdown import Shutdown, end_with
-from outbox.terminal import Reporter, rate
+from outbox.runtime import health
+from outbox.runtime.arguments import (
+    command_error,
+    database_alias,
+    database_errors_explained,
+    settled,
+)
+from outbox.runtime.display import Reporter, rate
+from outbox.runtime.shutdown import Shutdown, end_with
+from outbox.telemetry import exporting
 
 
 class Command(BaseCommand):
     help = (
-        "Handle the messages of a group's queue, each once per handler, until stopped, and those "
-        "that are due for another attempt. Declares the queue and its bindings. SIGTERM finishes "
-        "the batch and exits 0; a second signal exits at once."
+        "Handle the messages of all groups' queues, each once per handler, until stopped, and "
+        "those that are due for another attempt. Declares the queues and their bindings. SIGTERM "
+        "finishes the batches and exits 0, or 1 if a group has ended with an error; a second "
+        "signal exits at once."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
-            "--group", metavar="NAME", help="which group; needed if handlers name several"
+            "--group",
+            dest="groups",
+            action="append",
+            metavar="NAME",
+            help="only this group; may be given several times",
         )
         parser.add_argument(
             "--database",
@@ -36,8 +50,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--until-empty",
             action="store_true",
-            help="exit when the queue is empty and nothing is due; 1 if anything failed",
+            help="exit when the queues are empty and nothing is due; 1 if anything failed",
         )
+        health.add_arguments(parser)
         parser.add_argument(
             "--parent",
             type=int,
@@ -50,46 +65,80 @@ class Command(BaseCommand):
             with Shutdown() as shutdown:
                 clean = self._consume(shutdown, options)
         except OutboxError as exc:
-            raise CommandError(str(exc)) from exc
-        except ProgrammingError as exc:
-            raise CommandError(
-                f"The database refuses the inbox: {str(exc).strip()}\n"
-                "Has it been migrated? Run: manage.py migrate"
-            ) from exc
+            raise command_error(exc) from exc
         if not clean:
             raise CommandError(
-                "Not everything could be handled; see the messages above, and the receipts in the "
-                "admin."
+                "Not everything could be handled. See the messages above; manage.py doctor says "
+                "what is in the way, the admin has receipts and dead letters."
             )
 
     def _consume(self, shutdown: Shutdown, options: dict[str, Any]) -> bool:
-        group = choose_group(options["group"])
-        url = chosen_broker()
+        chosen = options["groups"] or ()  # a single name, if call_command() was given one
+        groups = choose_groups([chosen] if isinstance(chosen, str) else chosen)
+        url, conf = chosen_broker(), inbox_settings()
         using = options["database"] or router.db_for_write(Receipt)
-        consumer = Consumer(group, url=url, conf=inbox_settings(), using=using, shutdown=shutdown)
+        each = [
+            Consumer(
+                group,
+                url=url,
+                conf=conf,
+                using=using,
+                shutdown=shutdown,
+                several=len(groups) > 1,
+            )
+            for group in groups
+        ]
+        consumers = GroupThreads(each, shutdown)
+        probes = health.serving(
+            options,
+            alive=health.turning(
+                lambda: [consumer.turned for consumer in each], options["health_seconds"]
+            ),
+            ready=lambda: consumers.missing,
+            tell=self.stderr.write,
+            pages=exporting.pages(),
+        )
         shutdown.install()
         if options["parent"] is not None:
             end_with(options["parent"], shutdown)
-        with Reporter(cast(IO[str], self.stdout._out), ("inbox",), lambda: figures(consumer)):
-            consumer.open()
-            with settled():
-                return consumer.run(until_empty=options["until_empty"])
+        shown = Reporter(cast(IO[str], self.stdout._out), ("inbox",), lambda: figures(each))
+        with probes, shown:
+            try:
+                consumers.open()
+                with database_errors_explained("consume", using), settled():
+                    return consumers.run(until_empty=options["until_empty"])
+            finally:
+                consumers.close()
 
 
-def figures(consumer: Consumer) -> dict[str, Any]:
-    """Return what the terminal shows of a consumer."""
-    progress = consumer.progress
+COUNTED = ("received", "handled", "duplicates", "retrying", "waiting", "skipped", "dead")
+
+
+class ByGroup(dict[str, Mapping[str, Any]]):
+    """The figures of several groups; as text without what is 0."""
+
+    def __str__(self) -> str:
+        return "; ".join(
+            " ".join([group, *(f"{name} {value}" for name, value in shown.items() if value)])
+            for group, shown in self.items()
+        )
+
+
+def figures(consumers: Sequence[Consumer]) -> dict[str, Any]:
+    """Return what the terminal shows: of a group, or the sums of several and those of each."""
+    groups = {each.group: _figures([each]) for each in consumers}
+    if len(groups) == 1:
+        [(group, shown)] = groups.items()
+        return {"group": group, **shown}
+    return {**_figures(consumers), "groups": ByGroup(groups)}
+
+
+def _figures(consumers: Sequence[Consumer]) -> dict[str, Any]:
+    progress = [each.progress for each in consumers]
     shown: dict[str, Any] = {
-        "group": consumer.group,
-        "received": progress.received,
-        "handled": progress.handled,
-        "duplicates": progress.duplicates,
-        "retrying": progress.retrying,
-        "waiting": progress.waiting,
-        "skipped": progress.skipped,
-        "dead": progress.dead,
-        "per_second": rate(progress.received, progress.started),
+        name: sum(getattr(each, name) for each in progress) for name in COUNTED
     }
-    if progress.away:
-        shown["away"] = progress.away
+    shown["per_second"] = rate(shown["received"], min(each.started for each in progress))
+    if away := sorted({each.away for each in progress if each.away}):
+        shown["away"] = ", ".join(away)
     return shown

@@ -7,14 +7,19 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
-from outbox.commands import database_alias, database_errors_explained
-from outbox.emitting import write_database
 from outbox.exceptions import OutboxError
+from outbox.extensions.pruning import BATCH, Pruner, cutoff, prune_batch, pruners, retention
 from outbox.models import Message
-from outbox.retention import BATCH, Pruner, cutoff, prune_batch, pruners, retention
-from outbox.shutdown import Shutdown
+from outbox.producer.writing import write_database
+from outbox.runtime.arguments import (
+    amount,
+    command_error,
+    database_alias,
+    database_errors_explained,
+)
+from outbox.runtime.shutdown import Shutdown
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 _LENGTH = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([dhms]?)")
@@ -41,7 +46,7 @@ class Command(BaseCommand):
             help="where, by default as the routers say",
         )
         parser.add_argument(
-            "--batch", type=_batch, default=BATCH, metavar="N", help="rows at once (%(default)s)"
+            "--batch", type=amount, default=BATCH, metavar="N", help="rows at once (%(default)s)"
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="count what would be deleted, delete nothing"
@@ -49,7 +54,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with database_errors_explained():
+        with database_errors_explained("prune"):
             self._work(options)
 
     def _work(self, options: dict[str, Any]) -> None:
@@ -64,7 +69,7 @@ class Command(BaseCommand):
                     if keep is not None:
                         found[pruner.name] = self._prune(pruner, keep, shutdown, options)
                 except OutboxError as exc:
-                    raise CommandError(str(exc)) from exc
+                    raise command_error(exc) from exc
             stopped = shutdown.requested
         self._report(found, given, stopped, time.monotonic() - started, options)
         if not (stopped or options["dry_run"]) and not found.get("messages", True):
@@ -139,10 +144,3 @@ def _length(text: str) -> timedelta:
     if length > timedelta(days=365_000):
         raise argparse.ArgumentTypeError(f"{text!r} is longer ago than there are dates")
     return length
-
-
-def _batch(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 100_000:
-        raise argparse.ArgumentTypeError("must be from 1 to 100000")
-    return number

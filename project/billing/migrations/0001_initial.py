@@ -3,7 +3,7 @@
 import django.utils.timezone
 from django.db import migrations, models
 
-import outbox.mixins
+import outbox
 
 
 class Migration(migrations.Migration):
@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
                 "verbose_name": "invoice",
                 "verbose_name_plural": "invoices",
             },
-            bases=(outbox.mixins.EmitsEvents, models.Model),
+            bases=(outbox.EmitsEvents, models.Model),
         ),
         migrations.CreateModel(
             name="Entry",

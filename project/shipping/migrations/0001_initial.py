@@ -3,7 +3,7 @@
 import django.utils.timezone
 from django.db import migrations, models
 
-import outbox.mixins
+import outbox
 
 
 class Migration(migrations.Migration):
@@ -33,6 +33,6 @@ class Migration(migrations.Migration):
                 "verbose_name": "shipment",
                 "verbose_name_plural": "shipments",
             },
-            bases=(outbox.mixins.EmitsEvents, models.Model),
+            bases=(outbox.EmitsEvents, models.Model),
         ),
     ]

@@ -4,7 +4,7 @@ import uuid
 
 from django.db import migrations, models
 
-import outbox.mixins
+import outbox
 
 
 class Migration(migrations.Migration):
@@ -53,6 +53,6 @@ class Migration(migrations.Migration):
                 "verbose_name": "order",
                 "verbose_name_plural": "orders",
             },
-            bases=(outbox.mixins.EmitsEvents, models.Model),
+            bases=(outbox.EmitsEvents, models.Model),
         ),
     ]

@@ -4,13 +4,21 @@ import argparse
 from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import OperationalError, ProgrammingError
 
-from outbox.commands import database_alias, settled
-from outbox.emitting import write_database
 from outbox.exceptions import OutboxError
-from outbox.shutdown import Shutdown
-from outbox.terminal import Reporter, rate
+from outbox.producer.writing import write_database
+from outbox.runtime import health
+from outbox.runtime.arguments import (
+    amount,
+    command_error,
+    database_alias,
+    database_errors_explained,
+    settled,
+)
+from outbox.runtime.display import Reporter, rate
+from outbox.runtime.shutdown import Shutdown
+from outbox.telemetry import exporting
+from relay.brokers.base import address_of
 from relay.conf import DEFAULT_RELAY, create_broker, get_relay_settings
 from relay.log import open_log
 from relay.loop import Relay
@@ -20,7 +28,8 @@ class Command(BaseCommand):
     help = (
         "Publish committed events, confirmed and in order per key, until stopped. SIGTERM finishes "
         "the page, checkpoints and exits 0; a second signal exits at once. With --once or "
-        "--until-empty exits 1 if the broker or the database is away, or messages are parked."
+        "--until-empty exits 1 if the broker or the database is away, or messages are parked; what "
+        "a handler fails on with the local broker is the inbox's, see manage.py doctor."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -35,10 +44,11 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--page-size",
-            type=_size,
+            type=amount,
             metavar="N",
             help="messages between two checkpoints, at most 100000",
         )
+        health.add_arguments(parser)
         mode = parser.add_mutually_exclusive_group()
         mode.add_argument("--once", action="store_true", help="look at each lane once, then exit")
         mode.add_argument(
@@ -58,25 +68,28 @@ class Command(BaseCommand):
                 page_size=options["page_size"],
             )
         except OutboxError as exc:
-            raise CommandError(str(exc)) from exc
+            raise command_error(exc) from exc
+        probes = health.serving(
+            options,
+            alive=health.turning(lambda: [relay.turned], options["health_seconds"]),
+            ready=lambda: relay.missing,
+            tell=self.stderr.write,
+            pages=exporting.pages(),
+        )
         shutdown.install()
-        with Reporter(cast(IO[str], self.stdout._out), ("relay",), lambda: figures(relay)):
+        shown = Reporter(cast(IO[str], self.stdout._out), ("relay",), lambda: figures(relay))
+        with probes, shown:
             try:
                 relay.open()
-                with settled():
+                with database_errors_explained("relay", relay.log.using), settled():
                     clean = self._run(relay, options)
             except OutboxError as exc:
-                raise CommandError(str(exc)) from exc
-            except (ProgrammingError, OperationalError) as exc:
-                raise CommandError(
-                    f"The database refuses the relay: {str(exc).strip()}\n"
-                    "Has it been migrated? Run: manage.py migrate"
-                ) from exc
+                raise command_error(exc) from exc
             finally:
                 relay.close()
         if not clean:
             raise CommandError(
-                "Not everything could be published. What is in the way: manage.py relay_status"
+                "Not everything could be published. What is in the way: manage.py doctor"
             )
 
     @staticmethod
@@ -101,7 +114,7 @@ def figures(relay: Relay) -> dict[str, Any]:
     progress = relay.progress
     shown: dict[str, Any] = {
         "relay": relay.log.relay,
-        "broker": relay.broker.address,
+        "broker": address_of(relay.broker),
         "published": progress.published,
         "per_second": rate(progress.published, progress.started),
     }
@@ -111,9 +124,3 @@ def figures(relay: Relay) -> dict[str, Any]:
         if breaker.failures:
             shown[f"{what}_breaker"] = breaker.state.value
     return shown
-
-
-def _size(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:9]) <= 100_000:
-        raise argparse.ArgumentTypeError(f"must be a number from 1 to 100000, not {text!r}")
-    return int(text)

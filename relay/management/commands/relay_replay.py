@@ -8,14 +8,22 @@ from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
-from django.utils import timezone
 
-from outbox.commands import database_alias, database_errors_explained
-from outbox.emitting import write_database
+from outbox.database.freshness import refresh
+from outbox.database.instants import utc
 from outbox.exceptions import OutboxError
-from outbox.routing import is_pattern
-from outbox.shutdown import Shutdown
-from outbox.terminal import Reporter, rate
+from outbox.message.patterns import is_pattern
+from outbox.nouns import counted
+from outbox.producer.writing import write_database
+from outbox.runtime.arguments import (
+    WRONG_USAGE,
+    command_error,
+    database_alias,
+    database_errors_explained,
+)
+from outbox.runtime.display import Reporter, rate
+from outbox.runtime.shutdown import Shutdown
+from relay.brokers.base import address_of, close
 from relay.conf import DEFAULT_RELAY, create_broker, get_relay_settings
 from relay.exceptions import ReplayHalted
 from relay.replay import Replay, Selection
@@ -44,12 +52,16 @@ class Command(BaseCommand):
         parser.add_argument("--to-position", type=_position, metavar="N", help="last position")
         parser.add_argument(
             "--since",
-            type=_time,
+            type=_since,
             metavar="ISO",
-            help="emitted at this time or later, such as 2026-11-24T09:00 or 2026-11-24",
+            help="emitted at this time or later, such as 2026-11-24T09:00 or 2026-11-24; in "
+            "TIME_ZONE, unless it says another zone",
         )
         parser.add_argument(
-            "--until", type=_time, metavar="ISO", help="emitted at this time or before"
+            "--until",
+            type=_until,
+            metavar="ISO",
+            help="emitted at this time or before",
         )
         parser.add_argument(
             "--type",
@@ -82,7 +94,7 @@ class Command(BaseCommand):
             try:
                 self._handle(selection, shutdown, options)
             except OutboxError as exc:
-                raise CommandError(str(exc)) from exc
+                raise command_error(exc) from exc
 
     def _handle(self, selection: Selection, shutdown: Shutdown, options: dict[str, Any]) -> None:
         using = options["database"] or write_database()
@@ -106,7 +118,7 @@ class Command(BaseCommand):
             if not done and not options["all"] and not shutdown.requested:
                 raise CommandError(replay.why_nothing())
         finally:
-            broker.close()
+            close(broker)
 
     def _tell_extent(self, replay: Replay, hint: str, options: dict[str, Any]) -> int:
         extent = replay.extent()
@@ -115,7 +127,7 @@ class Command(BaseCommand):
             self._print({"relay": replay.relay, "dry_run": True, **found, "hint": hint})
             return extent.count
         where = f", positions {extent.first} to {extent.last}" if extent.count else ""
-        self.stdout.write(f"{extent.count:,} messages would be published again{where}.")
+        self.stdout.write(f"{counted(extent.count, 'message')} would be published again{where}.")
         if hint:
             self.stdout.write(hint)
         return extent.count
@@ -127,7 +139,7 @@ class Command(BaseCommand):
         def figures() -> dict[str, Any]:
             return {
                 "relay": replay.relay,
-                "broker": replay.broker.address,
+                "broker": address_of(replay.broker),
                 "replayed": replay.published,
                 "per_second": rate(replay.published, started),
                 "next_position": replay.next_position,
@@ -148,7 +160,8 @@ class Command(BaseCommand):
             self._print({**figures(), "complete": complete, "error": error, "hint": hint})
         elif hint:
             self.stdout.write(hint)
-        go_on = f"{replay.published:,} messages were published again. Go on with the same bounds "
+        again = counted(replay.published, "message was", "messages were")
+        go_on = f"{again} published again. Go on with the same bounds "
         go_on += f"and --from-position {replay.next_position}."
         if error:
             raise CommandError(f"{error}\n{go_on}")
@@ -163,6 +176,7 @@ class Command(BaseCommand):
 def _publish(replay: Replay, shutdown: Shutdown) -> bool:
     """Publish page after page; True if nothing is left, False if a stop was requested."""
     while not shutdown.requested:
+        refresh(replay.using)
         if not replay.page():
             return True
     return False
@@ -175,12 +189,15 @@ def _selection(options: dict[str, Any]) -> Selection:
     if not given and not options["all"]:
         raise CommandError(
             "Say what to publish again: --from-position, --to-position, --since, --until, --type "
-            "or --key; or --all for everything that the log holds."
+            "or --key; or --all for everything that the log holds.",
+            returncode=WRONG_USAGE,
         )
     for low, high in (("from_position", "to_position"), ("since", "until")):
         if low in given and high in given and given[low] > given[high]:
             names = (f"--{name.replace('_', '-')}" for name in (low, high))
-            raise CommandError("Nothing lies between {} and {}.".format(*names))
+            raise CommandError(
+                "Nothing lies between {} and {}.".format(*names), returncode=WRONG_USAGE
+            )
     return Selection(**given)
 
 
@@ -198,14 +215,26 @@ def _page_size(text: str) -> int:
     return number
 
 
-def _time(text: str) -> datetime:
+def _since(text: str) -> datetime:
+    return min(_times(text))
+
+
+def _until(text: str) -> datetime:
+    return max(_times(text))
+
+
+def _times(text: str) -> list[datetime]:
+    """Return the points in time that a text can mean: two, in the nights when clocks are changed.
+
+    An hour that comes twice has two, and one that is left out lies before or after the gap.
+    """
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return [utc(found.replace(fold=fold)) for fold in (0, 1)]
+    except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a time as ISO 8601 has it: 2026-11-24T09:00+00:00"
         ) from None
-    return found if timezone.is_aware(found) else timezone.make_aware(found)
 
 
 def _pattern(text: str) -> str:

@@ -9,15 +9,26 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Count, QuerySet
 
-from outbox.commands import database_alias, database_errors_explained
-from outbox.emitting import write_database
-from relay.heads import heads
+from outbox.nouns import counted
+from outbox.producer.writing import write_database
+from outbox.runtime.arguments import (
+    WRONG_USAGE,
+    add_filter,
+    database_alias,
+    database_errors_explained,
+    selection_of,
+)
+from relay.conf import relay_settings
 from relay.models import Parked
-from relay.parked import TRANSITIONS, ParkedState, Verb
-from relay.parking import discard, open_rows, requeue
+from relay.parking.blocking import heads
+from relay.parking.people import discard, requeue, restore
+from relay.parking.store import open_rows
+from relay.states import TRANSITIONS, ParkedState, Verb
 
 TOLD = 10
 """Kinds of messages that are told when none was found."""
+
+DONE = {Verb.REQUEUE: "requeued", Verb.DISCARD: "discarded", Verb.RESTORE: "restored"}
 
 FILTERS = {"relay": "relay", "key": "key", "type": "type", "topic": "topic", "reason": "reason"}
 
@@ -25,8 +36,9 @@ FILTERS = {"relay": "relay", "key": "key", "type": "type", "topic": "topic", "re
 class Command(BaseCommand):
     help = (
         "Try parked and dead messages again at once, each key in order from its first; or, with "
-        "--discard, never publish them and let what waits behind them go on. The running relay "
-        "does the publishing. Exits 1 if nothing was done, or for an id that is not parked."
+        "--discard, never publish them and let what waits behind them go on; or, with --restore, "
+        "make dead again what was discarded, until it is requeued. The running relay does the "
+        "publishing. Exits 1 if nothing of what is chosen is parked; 2 if nothing is chosen."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -36,8 +48,13 @@ class Command(BaseCommand):
         for name in FILTERS:
             parser.add_argument(f"--{name}", help=f"only messages of this {name}")
         parser.add_argument("--state", choices=["parked", "waiting", "dead"])
+        add_filter(parser)
         parser.add_argument("--all", action="store_true", help="needed if nothing else is given")
-        parser.add_argument("--discard", action="store_true", help="give them up instead")
+        instead = parser.add_mutually_exclusive_group()
+        instead.add_argument("--discard", action="store_true", help="give them up instead")
+        instead.add_argument(
+            "--restore", action="store_true", help="make dead again what was discarded"
+        )
         parser.add_argument("--dry-run", action="store_true", help="only count")
         parser.add_argument("--json", action="store_true")
         parser.add_argument(
@@ -50,17 +67,24 @@ class Command(BaseCommand):
 
     def _work(self, options: dict[str, Any]) -> None:
         rows = self._chosen(options)
-        verb = Verb.DISCARD if options["discard"] else Verb.REQUEUE
-        amiss = _amiss(rows, verb, options["id"] or [])
+        verb = Verb.REQUEUE
+        if options["discard"]:
+            verb = Verb.DISCARD
+        elif options["restore"]:
+            verb = Verb.RESTORE
+        # Where all are asked for, none is no mistake.
+        amiss = [] if _everything(options) else _amiss(rows, verb, options["id"] or [])
         if options["dry_run"]:
             count = rows.filter(state__in=TRANSITIONS[verb].sources).count()
         elif verb is Verb.DISCARD:
             count = len(discard(rows, by=f"{getpass.getuser()} (relay_requeue)"))
+        elif verb is Verb.RESTORE:
+            count = len(restore(rows))
         else:
             count = len(requeue(rows))
         self._report(count, verb, options)
         if amiss:
-            raise CommandError("\n".join(amiss), returncode=1)
+            raise CommandError("\n".join(amiss))
 
     def _chosen(self, options: dict[str, Any]) -> QuerySet[Parked]:
         given = {FILTERS[name]: options[name] for name in FILTERS if options[name] is not None}
@@ -68,9 +92,13 @@ class Command(BaseCommand):
             given["message_id__in"] = options["id"]
         if options["state"]:
             given["state"] = options["state"]
-        if not given and not options["all"]:
-            raise CommandError("Which messages? Choose some, or all of them with --all.")
-        return Parked.objects.using(options["database"] or write_database()).filter(**given)
+        if not given and not options["all"] and not options["filter"]:
+            raise CommandError(
+                "Which messages? Choose some, or all of them with --all.", returncode=WRONG_USAGE
+            )
+        rows = Parked.objects.using(options["database"] or write_database())
+        _check_relay(options["relay"], rows)
+        return selection_of(Parked, options["filter"], rows.db).of(rows.filter(**given))
 
     def _report(self, count: int, verb: Verb, options: dict[str, Any]) -> None:
         if options["json"]:
@@ -78,9 +106,25 @@ class Command(BaseCommand):
                 json.dumps({"verb": verb, "messages": count, "dry_run": options["dry_run"]})
             )
         else:
-            would = "would be " if options["dry_run"] else ""
-            done = "discarded" if verb is Verb.DISCARD else "requeued"
-            self.stdout.write(f"{count} messages {would}{done}")
+            would = " would be" if options["dry_run"] else ""
+            self.stdout.write(f"{counted(count, 'message')}{would} {DONE[verb]}")
+
+
+def _everything(options: dict[str, Any]) -> bool:
+    """Tell whether all is asked for, without any other condition."""
+    others = ("id", "state", "filter", *FILTERS)
+    return bool(options["all"]) and not any(options[name] for name in others)
+
+
+def _check_relay(name: str | None, rows: QuerySet[Parked]) -> None:
+    """Raise CommandError for a relay that nobody knows: a typing mistake."""
+    relays = relay_settings()
+    if name is not None and name not in relays and not rows.filter(relay=name).exists():
+        known = ", ".join(sorted(relays)) or "none"
+        raise CommandError(
+            f"No relay {name!r} in RELAYS, and nothing of it is parked. RELAYS: {known}.",
+            returncode=WRONG_USAGE,
+        )
 
 
 def _amiss(rows: QuerySet[Parked], verb: Verb, ids: list[UUID]) -> list[str]:

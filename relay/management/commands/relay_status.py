@@ -9,13 +9,21 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from outbox.admin_support.html import DASH, span
-from outbox.commands import database_alias, database_errors_explained
-from outbox.emitting import write_database
 from outbox.exceptions import OutboxError
-from relay import status as statuses
+from outbox.flow.labels import printable
+from outbox.producer.writing import write_database
+from outbox.runtime.arguments import (
+    WRONG_USAGE,
+    command_error,
+    database_alias,
+    database_errors_explained,
+)
 from relay.conf import relay_settings
-from relay.heads import Head, longest
-from relay.status import LaneStatus, lanes
+from relay.log.soundness import flaws
+from relay.parking.blocking import Head, longest
+from relay.reports import status as statuses
+from relay.reports.masking import error_of
+from relay.reports.status import LaneStatus, lanes
 
 HEADINGS = (
     "relay",
@@ -26,7 +34,7 @@ HEADINGS = (
     "dead",
     "per second",
     "last checkpoint",
-    "",
+    "note",
 )
 
 
@@ -47,7 +55,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with database_errors_explained():
+        with database_errors_explained("look"):
             self._show(options)
 
     def _show(self, options: dict[str, Any]) -> None:
@@ -57,10 +65,13 @@ class Command(BaseCommand):
             found = lanes(using, name)
             held = longest(using, name)
         except OutboxError as exc:
-            raise CommandError(str(exc)) from exc
+            raise command_error(exc) from exc
         if name is not None and not found:
             known = ", ".join(sorted(relay_settings())) or "none"
-            raise CommandError(f"No relay {name!r} in RELAYS, nor in checkpoints. RELAYS: {known}.")
+            raise CommandError(
+                f"No relay {name!r} in RELAYS, nor in checkpoints. RELAYS: {known}.",
+                returncode=WRONG_USAGE,
+            )
         if not found:
             raise CommandError("There is no relay: RELAYS is empty, and none has ever run.")
         if options["json"]:
@@ -70,7 +81,11 @@ class Command(BaseCommand):
         else:
             self._table([HEADINGS, *map(_row, found)])
             for head in held:
-                self.stdout.write(f"{head.row.relay} lane {head.row.lane}: {head}")
+                line = f"{head.row.relay} lane {head.row.lane}: {head}"
+                self.stdout.write(printable(line))
+        if unsound := flaws(using):
+            what = " ".join(flaw.text for flaw in unsound)
+            raise CommandError(f"The log cannot be read as it stands. {what} Ask: manage.py doctor")
         if stopped := [each for each in found if each.in_the_way]:
             where = "; ".join(f"{s.relay} lane {s.lane}: {s.in_the_way}" for s in stopped)
             raise CommandError(f"Something stands in the way. {where}. Ask: manage.py doctor")
@@ -85,6 +100,7 @@ class Command(BaseCommand):
 def _head(head: Head) -> dict[str, Any]:
     names = ("relay", "lane", "key", "state", "reason", "error", "type")
     about = {name: getattr(head.row, name) for name in names}
+    about["error"] = error_of(head.row)
     return about | {"message_id": str(head.row.message_id), "waiting": head.waiting}
 
 

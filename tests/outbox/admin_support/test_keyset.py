@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from outbox.admin_support import keyset
 from outbox.admin_support.keyset import Page, Place, Reader
+from outbox.filtering.qualifiers import Selection
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db]
 
@@ -164,3 +165,14 @@ def test_nonsense_is_no_place(text: str) -> None:
 def test_places_survive_the_address_bar(place: Place) -> None:
     """What is printed into a link is read from it."""
     assert Place.parse(str(place)) == place
+
+
+def test_a_filter_can_be_read_page_by_page(groups: list[int]) -> None:
+    """Each condition where it belongs."""
+    wanted = Q(pk__in=groups[2:9])
+    selection = Selection(part=[wanted], rows=[Q(name__startswith="rare")])
+    found = Reader.over(Group.objects.all(), selection, 2).read(None)
+    exact = Selection(part=[wanted], few=[Q(name__startswith="rare")])
+
+    assert keys(found) == keys(Reader.over(Group.objects.all(), exact, 2).read(None))
+    assert keys(found) == [each for each in groups[2:9] if (groups[-1] - each) % 3 == 0][:2]

@@ -47,6 +47,33 @@ def test_secrets_are_hidden_at_any_depth() -> None:
     assert found == {"users": [{"name": "Ada", "token": "•••"}], "tokens": "•••"}
 
 
+@pytest.mark.parametrize("content_type", ["text/plain", "text/plain; charset=UTF-8", "Text/CSV"])
+def test_text_is_shown_as_text(content_type: str) -> None:
+    """Escaped, with its lines and letters."""
+    html = str(show_data("Grüße,\n<b>Ada</b>".encode(), content_type))
+
+    assert "<pre>Grüße,\n&lt;b&gt;Ada&lt;/b&gt;</pre>" in html
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type"),
+    [
+        (b"caf\xe9", "text/plain"),
+        (b"caf\xe9", "text/plain; charset=latin-1"),
+        (b"\x1b[2Jgone", "text/plain"),
+        (b"plain", "application/octet-stream"),
+    ],
+)
+def test_what_only_says_that_it_is_text_is_dumped(data: bytes, content_type: str) -> None:
+    """Also what would not be seen on a page."""
+    assert hex_dump(data).splitlines()[0][:40] in str(show_data(data, content_type))
+
+
+def test_text_that_mentions_a_secret_is_not_shown() -> None:
+    """Its value cannot be told apart."""
+    assert "hunter2" not in str(show_data(b"password: hunter2", "text/plain"))
+
+
 def test_show_data_redacts_and_escapes() -> None:
     """What a sender puts into a payload reaches the page as text, without its secrets."""
     html = str(

@@ -4,8 +4,9 @@ from typing import Any
 
 import msgspec
 
-from outbox.celery import OutboxCelery, wire
-from outbox.celery.wire import TaskMessage
+from outbox.celery import OutboxCelery
+from outbox.message import celery_task
+from outbox.message.celery_task import TaskMessage
 from outbox.models import Message
 
 # Nobody listens there: whatever does not go through the outbox fails.
@@ -21,7 +22,7 @@ def new_app(**conf: Any) -> OutboxCelery:
 
 def written() -> list[TaskMessage]:
     """Return the tasks in the outbox, in order."""
-    return [wire.decode(bytes(row.data)) for row in Message.objects.order_by("position")]
+    return [celery_task.decode(bytes(row.data)) for row in Message.objects.order_by("position")]
 
 
 def arguments(task: TaskMessage) -> Any:

@@ -7,7 +7,7 @@ import pytest
 from celery import Celery
 
 from outbox.celery.context import context_of, headers_of
-from outbox.context import Context, current_context, use_context
+from outbox.message.context import Context, current_context, use_context
 
 app = Celery("context", broker="memory://", set_as_current=False)
 
@@ -19,13 +19,13 @@ def seen() -> Context:
 
 def request(**values: Any) -> Any:
     return SimpleNamespace(
-        **{"headers": None, "root_id": "r", "id": "t", "is_eager": False} | values
+        **{"headers": None, "root_id": "r", "id": "t", "task": "n", "is_eager": False} | values
     )
 
 
 def test_a_plain_task_starts_a_conversation() -> None:
     """The flow is that of its root task, the cause the task itself."""
-    assert context_of(request()) == Context(correlation_id="r", causation_id="t")
+    assert context_of(request()) == Context(correlation_id="r", causation_id="t", origin="task:n")
 
 
 def test_headers_say_whose_work_it_is() -> None:
@@ -38,7 +38,11 @@ def test_headers_say_whose_work_it_is() -> None:
         "tracestate": "x=y",
     }
     assert context_of(request(headers=headers)) == Context(
-        correlation_id="flow", causation_id="m", trace_parent="00-a-b-01", trace_state="x=y"
+        correlation_id="flow",
+        causation_id="m",
+        trace_parent="00-a-b-01",
+        trace_state="x=y",
+        origin="task:n",
     )
 
 
@@ -46,7 +50,9 @@ def test_headers_say_whose_work_it_is() -> None:
 def test_a_header_that_no_event_could_carry_is_left_out(value: object) -> None:
     """Anybody may have written it; it must not keep the task from emitting."""
     headers = {"outbox_correlation_id": value, "outbox_message_id": value, "traceparent": value}
-    assert context_of(request(headers=headers)) == Context(correlation_id="r", causation_id="t")
+    assert context_of(request(headers=headers)) == Context(
+        correlation_id="r", causation_id="t", origin="task:n"
+    )
 
 
 def test_a_task_within_its_caller_is_in_the_flow_of_that() -> None:
@@ -54,7 +60,7 @@ def test_a_task_within_its_caller_is_in_the_flow_of_that() -> None:
     with use_context(correlation_id="flow", causation_id="m") as around:
         found = seen.apply(task_id="t").get()
         assert current_context() == around
-    assert found == Context(correlation_id="flow", causation_id="t")
+    assert found == Context(correlation_id="flow", causation_id="t", origin=f"task:{seen.name}")
 
 
 def test_what_is_sent_has_the_headers_of_the_context() -> None:

@@ -17,13 +17,14 @@ from kombu import Exchange
 from kombu.exceptions import OperationalError
 
 import outbox
-from outbox import emitting
 from outbox.admin_support.envelopes import EnvelopeAdmin
-from outbox.celery import OutboxTask, policy, producer, wire
+from outbox.celery import OutboxTask, policy, producer
 from outbox.exceptions import ConfigurationError, TransactionRequired
+from outbox.message import celery_task
 from outbox.models import Message
+from outbox.producer import writing
 from relay.log import open_log
-from tests.admin_pages import list_url, log_in, page, rows, shown
+from tests.kit.admin_pages import list_url, log_in, page, rows, shown
 from tests.outbox.celery.support import NOWHERE, arguments, new_app, written
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -87,7 +88,7 @@ def test_the_row_is_an_ordinary_message(add: Any) -> None:
         None,
         result.id,
     )
-    assert (row.content_type, row.correlation_id) == (wire.CONTENT_TYPE, "flow")
+    assert (row.content_type, row.correlation_id) == (celery_task.CONTENT_TYPE, "flow")
     [task] = written()
     assert task.headers["outbox_message_id"] == str(row.message_id)
     assert task.headers["outbox_correlation_id"] == "flow"
@@ -340,8 +341,11 @@ def test_every_option_is_in_the_message(add: Any) -> None:
 def test_events_cannot_pretend_to_be_tasks(registered: Any) -> None:
     """The content type of tasks is reserved."""
     registered("tests.pretended")
-    with transaction.atomic(), pytest.raises(outbox.InvalidEvent, match="Celery"):
-        outbox.emit("tests.pretended", b"{}", content_type=wire.CONTENT_TYPE)
+    with (
+        transaction.atomic(),
+        pytest.raises(outbox.InvalidEvent, match="of a task, not of an event"),
+    ):
+        outbox.emit("tests.pretended", b"{}", content_type=celery_task.CONTENT_TYPE)
 
 
 def test_a_person_sees_name_id_and_arguments(add: Any) -> None:
@@ -363,7 +367,7 @@ def test_the_admin_finds_a_task(client: Client, add: Any) -> None:
         first, second = add.delay(1, 2), add.delay(3, 4)
 
     text = shown(page(client, list_url(Message)))
-    assert f"unit.add (celery.task) {first.id}" in text
+    assert f"unit.add Celery {first.id}" in text
     assert "?type=celery.task" in page(client, list_url(Message))
     [found] = rows(client, list_url(Message, f"?q={second.id}"))
     assert found.key == second.id
@@ -444,7 +448,7 @@ def test_to_ask_for_a_transaction_opens_no_connection(add: Any) -> None:
 
 def test_without_the_app_it_says_what_to_do(add: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Instead of what Django says about models."""
-    monkeypatch.setattr(emitting.apps, "is_installed", lambda name: name != "outbox")
+    monkeypatch.setattr(writing.apps, "is_installed", lambda name: name != "outbox")
     with pytest.raises(ConfigurationError, match="add 'outbox' and 'relay' to INSTALLED_APPS"):
         add.delay(1, 2)
 

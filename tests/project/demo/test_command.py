@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.rabbitmq import RabbitNode
+from tests.kit.services.rabbitmq import RabbitNode
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -56,6 +56,7 @@ def assert_kept(figures: dict[str, int], *, orders: int) -> None:
     assert (figures["lost"], figures["effects_twice"], figures["order_violations"]) == (0, 0, 0)
 
 
+@pytest.mark.timeout(300)
 def test_nothing_is_lost_doubled_or_disordered_with_the_local_broker(database_url):
     """Two runs, one after the other on one database, keep every promise while relays are killed."""
     for seed in ("1", "2"):
@@ -65,6 +66,7 @@ def test_nothing_is_lost_doubled_or_disordered_with_the_local_broker(database_ur
         assert figures["duplicates_suppressed"] == 0
 
 
+@pytest.mark.timeout(300)
 def test_nothing_is_lost_doubled_or_disordered_with_rabbitmq(database_url, rabbit_node: RabbitNode):
     """The same through a broker, where what a killed relay had published comes twice.
 

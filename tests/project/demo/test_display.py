@@ -1,6 +1,7 @@
 """What the demo prints."""
 
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -65,3 +66,12 @@ def test_a_terminal_gets_bars(report):
     assert isinstance(display, RichDisplay)
     assert "12/12" in stream.getvalue()
     assert "48/50" in stream.getvalue()
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_duplicates_are_shown_where_there_are_any(report, count):
+    """Where none can be, with the local broker, a zero would only make the reader wonder."""
+    stream = io.StringIO()
+    choose(stream).finish(replace(report, duplicates_suppressed=count))
+
+    assert ("delivered again by the broker" in stream.getvalue()) is bool(count)

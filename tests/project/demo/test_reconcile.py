@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from inbox.registry import handlers
-from outbox.registry import registry
+from inbox.handlers.registry import handlers
+from outbox.message.event_types import registry
 from project.demo import reconcile as rules
 from project.demo.reconcile import Effect, Event, Facts, reconcile, violations
 

@@ -1,91 +1,25 @@
 """AMQPBroker against a real RabbitMQ that fails in every way we know."""
 
-import select
-import socket
-import threading
 import time
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
+import msgspec
 import pytest
 from django.test import override_settings
 from kombu import Connection
 
-from outbox.envelope import Envelope
-from outbox.exceptions import ConfigurationError
-from relay.brokers import amqp
-from relay.brokers.amqp import AMQPBroker
-from relay.brokers.base import CONFIRMED, Outcome, Status
-from tests.services.rabbitmq import RabbitNode
+from outbox.exceptions import AccessDenied, ConfigurationError
+from outbox.extensions.diagnosis import Level
+from outbox.message import celery_task
+from outbox.message.envelope import Envelope
+from relay.brokers.amqp.broker import AMQPBroker
+from relay.brokers.base import CONFIRMED, Status
+from tests.kit.services.rabbitmq import RabbitNode
+from tests.relay.brokers.queues import Queue, page, statuses
 
 pytestmark = pytest.mark.django_db(databases=[])
-
-
-def page(count: int, topic: str = "t", size: int = 2, key: str | None = None) -> list[Envelope]:
-    data = b"x" * size
-    return [
-        Envelope(id=str(uuid.uuid4()), source="/t", type="t", data=data, topic=topic, key=key)
-        for _ in range(count)
-    ]
-
-
-class Queue:
-    """A queue of the test's own, bound to an exchange of its own."""
-
-    def __init__(self, url: str, **arguments: object) -> None:
-        self.url = url
-        self.name = f"amqp-{uuid.uuid4()}"
-        self.arguments = arguments
-
-    def declare(self) -> None:
-        with Connection(self.url) as connection:
-            channel = connection.channel()
-            channel.exchange_declare(self.name, "topic", durable=True, auto_delete=False)
-            channel.queue_declare(
-                self.name,
-                durable=True,
-                auto_delete=False,
-                arguments={"x-queue-type": "quorum", **self.arguments},
-            )
-            channel.queue_bind(self.name, self.name, routing_key="t")
-
-    def ids(self) -> list[str]:
-        with Connection(self.url) as connection:
-            channel = connection.channel()
-            found = []
-            while (raw := channel.basic_get(self.name, no_ack=True)) is not None:
-                found.append(raw.properties["message_id"])
-            return found
-
-    def delete(self) -> None:
-        with Connection(self.url) as connection:
-            channel = connection.channel()
-            channel.queue_delete(self.name)
-            channel.exchange_delete(self.name)
-
-    def broker(self, **options: object) -> AMQPBroker:
-        return AMQPBroker.from_settings(
-            self.url, {"EXCHANGE": self.name, **options}, using="default"
-        )
-
-
-@pytest.fixture
-def queue(broker_url: str) -> Iterator[Queue]:
-    made = Queue(broker_url)
-    made.declare()
-    yield made
-    made.delete()
-
-
-@pytest.fixture
-def broker(queue: Queue) -> Iterator[AMQPBroker]:
-    made = queue.broker()
-    yield made
-    made.close()
-
-
-def statuses(outcomes: list[Outcome]) -> set[Status]:
-    return {outcome.status for outcome in outcomes}
 
 
 def test_pages_follow_each_other_on_one_channel(broker: AMQPBroker, queue: Queue) -> None:
@@ -157,6 +91,119 @@ def test_a_message_that_the_broker_closes_the_channel_over_is_refused(
         queue.delete()
 
 
+@pytest.fixture
+def small_frames(rabbit_node: RabbitNode) -> Iterator[Queue]:
+    """A queue at a broker that takes frames of 8 KiB at most."""
+    rabbit_node.ctl("eval", "application:set_env(rabbit, frame_max, 8192).")
+    queue = Queue(rabbit_node.url)
+    queue.declare()
+    yield queue
+    queue.delete()
+    rabbit_node.ctl("eval", "application:set_env(rabbit, frame_max, 131072).")
+
+
+def test_headers_that_fit_no_frame_are_refused_before_anything_is_sent(
+    small_frames: Queue,
+) -> None:
+    """As large as was agreed with the broker passes; one byte more is refused alone."""
+    broker = small_frames.broker()
+
+    def with_header(size: int) -> Envelope:
+        return msgspec.structs.replace(page(1, key="k")[0], attributes={"note": "x" * size})
+
+    try:
+        assert broker.publish(page(1)) == [CONFIRMED]
+        frames = broker._frames
+        assert frames is not None
+        room = 8192 - 8
+        header = len(frames.pack(with_header(0)).split(b"\xce", 1)[1]) - 7 - 1 - 7 - 2 - 1
+        fits, over = with_header(room - header), with_header(room - header + 1)
+        connection = broker._connection
+
+        outcomes = broker.publish([*page(5), over, *page(2, key="k"), *page(5)])
+        assert [outcome.status for outcome in outcomes[5:8]] == [
+            Status.REFUSED,
+            Status.HELD,
+            Status.HELD,
+        ]
+        assert "8,185 bytes" in outcomes[5].reason
+        assert "allows 8,184" in outcomes[5].reason
+        assert outcomes[:5] + outcomes[8:] == [CONFIRMED] * 10
+        assert broker.publish([fits]) == [CONFIRMED]
+        assert broker._connection is connection
+        assert fits.id in small_frames.ids()
+    finally:
+        broker.close()
+
+
+def test_headers_of_a_task_that_fit_no_frame_are_refused_alone(small_frames: Queue) -> None:
+    broker = small_frames.broker()
+    good, bad = (
+        Envelope(
+            id=message_id,
+            source="/t",
+            type="celery.task",
+            topic="t",
+            content_type=celery_task.CONTENT_TYPE,
+            data=celery_task.encode(
+                celery_task.TaskMessage(
+                    exchange="",
+                    routing_key=small_frames.name,
+                    headers={"task": "t", celery_task.MESSAGE_ID: message_id, "stamp": "x" * size},
+                    properties={"message_id": message_id},
+                    body="[]",
+                )
+            ),
+        )
+        for message_id, size in (("good", 10), ("bad", 10_000))
+    )
+    try:
+        outcomes = broker.publish([bad, good, bad, *page(1)])
+    finally:
+        broker.close()
+
+    assert [outcome.status for outcome in outcomes] == [
+        Status.REFUSED,
+        Status.CONFIRMED,
+        Status.REFUSED,
+        Status.CONFIRMED,
+    ]
+    assert "one frame" in outcomes[0].reason
+    assert len(small_frames.ids()) == 2
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"topic": "é" * 200},
+        {"content_type": "x" * 256},
+        {"id": "i" * 256},
+        {"source": "\ud800"},
+        {"attributes": {"n" * 256: "x"}},
+        {"attributes": ["no mapping"]},
+        {"version": None, "subject": 7},
+        {"time": "yesterday"},
+        {"data": None},
+    ],
+)
+def test_what_amqp_has_no_form_for_is_refused_alone(
+    broker: AMQPBroker, queue: Queue, odd: dict[str, Any]
+) -> None:
+    """A row that somebody has written by hand, say: its neighbours pass, on the same connection."""
+    broker.publish(page(1))
+    connection = broker._connection
+    bad = msgspec.structs.replace(page(1)[0], **odd)
+
+    outcomes = broker.publish([*page(2), bad, *page(2)])
+
+    assert outcomes[2].status is Status.REFUSED
+    assert "cannot be sent over AMQP" in outcomes[2].reason
+    assert outcomes[:2] + outcomes[3:] == [CONFIRMED] * 4
+    assert broker._connection is connection
+    assert broker.publish([bad])[0].status is Status.REFUSED
+    assert len(queue.ids()) == 5
+
+
 def test_a_topic_that_we_may_not_publish_to_is_refused_alone(rabbit_node: RabbitNode) -> None:
     """Topic permissions: the denied message is refused, all others of its page arrive."""
     queue = Queue(rabbit_node.url)
@@ -176,17 +223,40 @@ def test_a_topic_that_we_may_not_publish_to_is_refused_alone(rabbit_node: Rabbit
         queue.delete()
 
 
-def test_without_any_permission_the_broker_is_away(rabbit_node: RabbitNode) -> None:
-    """Everything denied: no message is to blame, but for the few that found it out."""
+@pytest.mark.parametrize("count", [1, 30])
+def test_a_topic_that_we_may_not_publish_to_is_refused_though_nothing_else_passes(
+    rabbit_node: RabbitNode, count: int
+) -> None:
+    """The broker says that it is the topic: it keeps nobody else waiting."""
+    queue = Queue(rabbit_node.url)
+    queue.declare()
+    broker = queue.broker()
+    try:
+        rabbit_node.ctl("set_topic_permissions", "guest", queue.name, "^t$", ".*")
+        outcomes = broker.publish(page(count, topic="denied"))
+
+        assert statuses(outcomes) == {Status.REFUSED}
+        assert not broker.denied
+        assert broker.publish(page(1)) == [CONFIRMED]
+    finally:
+        rabbit_node.ctl("clear_topic_permissions", "guest")
+        broker.close()
+        queue.delete()
+
+
+@pytest.mark.parametrize("count", [1, 3, 30])
+def test_without_any_permission_the_broker_is_away(rabbit_node: RabbitNode, count: int) -> None:
+    """Everything denied: no message is to blame, however few there are."""
     queue = Queue(rabbit_node.url)
     queue.declare()
     broker = queue.broker()
     try:
         rabbit_node.ctl("set_topic_permissions", "guest", queue.name, "^nothing$", ".*")
-        outcomes = broker.publish(page(30))
+        outcomes = broker.publish([*page(count), *page(count, topic="other")])
 
-        statuses = [outcome.status for outcome in outcomes]
-        assert statuses.count(Status.UNKNOWN) >= 27
+        assert statuses(outcomes) == {Status.UNKNOWN}
+        assert "ACCESS_REFUSED" in outcomes[0].reason
+        assert broker.denied
     finally:
         rabbit_node.ctl("clear_topic_permissions", "guest")
         broker.close()
@@ -218,30 +288,6 @@ def test_an_exchange_of_another_kind_is_an_outage_with_its_reason(queue: Queue) 
     assert "PRECONDITION_FAILED" in outcomes[0].reason
 
 
-def test_nobody_listens_at_the_address() -> None:
-    """Connection refused: unknown at once, with the reason."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    broker = AMQPBroker.from_settings(f"amqp://127.0.0.1:{port}//", {}, using="default")
-    started = time.monotonic()
-    outcomes = broker.publish(page(2))
-
-    assert statuses(outcomes) == {Status.UNKNOWN}
-    assert "refused" in outcomes[0].reason.lower()
-    assert time.monotonic() - started < 1
-
-
-def test_wrong_credentials_are_an_outage_that_hides_them(broker_url: str) -> None:
-    """Access refused is reported, and no password appears anywhere."""
-    broker = AMQPBroker.from_settings(
-        broker_url.replace("guest:guest", "guest:s3cret"), {}, using="default"
-    )
-    outcomes = broker.publish(page(1))
-
-    assert statuses(outcomes) == {Status.UNKNOWN}
-    assert "s3cret" not in repr(outcomes) + broker.address
-
-
 def test_an_exchange_of_another_type_is_told_at_the_start(queue: Queue) -> None:
     """What it is and what to do; a relay that runs takes it for an outage, and says the same."""
     name = f"direct-{uuid.uuid4()}"
@@ -260,175 +306,85 @@ def test_an_exchange_of_another_type_is_told_at_the_start(queue: Queue) -> None:
             connection.channel().exchange_delete(name)
 
 
-def test_a_broker_that_accepts_and_never_answers(queue: Queue) -> None:
-    """A listener that takes the connection and says nothing runs into the timeout."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"amqp://guest:guest@127.0.0.1:{server.getsockname()[1]}//"
-        broker = AMQPBroker.from_settings(
-            url, {"CONNECT_TIMEOUT": 0.5, "SOCKET_TIMEOUT": 0.5}, using="default"
+def test_an_exchange_with_arguments_of_an_operator_is_used_as_it_is(queue: Queue) -> None:
+    """Such as an alternate exchange, which then gets what no queue is bound for."""
+    with Connection(queue.url) as connection:
+        channel = connection.channel()
+        channel.exchange_delete(queue.name)
+        channel.exchange_declare(
+            queue.name,
+            "topic",
+            durable=True,
+            auto_delete=False,
+            arguments={"alternate-exchange": "amq.fanout"},
         )
-        assert statuses(broker.publish(page(1))) == {Status.UNKNOWN}
-        broker.close()
-
-
-def test_a_restarted_broker_is_found_again(rabbit_node: RabbitNode) -> None:
-    """Clean restart between two pages: the second is published on a new connection."""
-    queue = Queue(rabbit_node.url)
-    queue.declare()
+        channel.queue_bind(queue.name, queue.name, routing_key="t")
     broker = queue.broker()
-    first, second = page(3), page(3)
-    broker.publish(first)
-    rabbit_node.stop()
-    assert statuses(broker.publish(second)) == {Status.UNKNOWN}
-    rabbit_node.start()
+    broker.open()
 
-    assert broker.publish(second) == [CONFIRMED] * 3
+    assert broker.publish(page(2)) == [CONFIRMED] * 2
+    assert len(queue.ids()) == 2
     broker.close()
-    assert queue.ids() == [message.id for message in first + second]
 
 
-class Clock:
-    """A clock that moves on by a second whenever someone looks at it."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        self.now += 1
-        return self.now
-
-
-def test_a_page_of_one_key_may_take_longer_than_one_confirm(
-    broker_url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "other", [{"type": "direct"}, {"durable": False}, {"auto_delete": True}, {"internal": True}]
+)
+def test_an_exchange_that_is_no_durable_topic_exchange_is_refused(
+    queue: Queue, other: dict[str, Any]
 ) -> None:
-    """Each confirm starts the time anew, so that a slow link never makes a page impossible."""
-    queue = Queue(broker_url)
-    queue.declare()
-    broker = queue.broker(CONFIRM_TIMEOUT=20.0)
-    messages = page(50, key="k")
-    monkeypatch.setattr(amqp, "time", Clock())
+    """Whatever else is odd about it."""
+    name = f"odd-{uuid.uuid4()}"
+    internal = other.pop("internal", False)
+    kind = {"type": "topic", "durable": True, "auto_delete": False, **other}
+    with Connection(queue.url) as connection:
+        channel: Any = connection.channel()
+        if internal:
+            values = (0, name, "topic", False, True, False, True, False, {})
+            channel.send_method((40, 10), "BssbbbbbF", values, wait=(40, 11))
+        else:
+            channel.exchange_declare(name, **kind)
+    broker = AMQPBroker.from_settings(queue.url, {"EXCHANGE": name}, using="default")
     try:
-        assert broker.publish(messages) == [CONFIRMED] * 50
-        assert queue.ids() == [message.id for message in messages]
+        with pytest.raises(ConfigurationError, match="not a durable topic exchange"):
+            broker.open()
+    finally:
+        broker.close()
+        with Connection(queue.url) as connection:
+            connection.channel().exchange_delete(name)
+
+
+class Restricted:
+    """A user of a RabbitMQ node of our own, who may do only what a test says."""
+
+    def __init__(self, node: RabbitNode) -> None:
+        self._node = node
+        self.name = f"user-{uuid.uuid4().hex[:8]}"
+        node.ctl("add_user", self.name, "secret")
+        self.url = node.url.replace("guest:guest", f"{self.name}:secret")
+
+    def may(self, *, configure: str = "^$", write: str = "^$", read: str = "^$") -> None:
+        self._node.ctl("set_permissions", self.name, configure, write, read)
+
+
+def test_what_is_there_needs_no_right_to_configure(rabbit_node: RabbitNode) -> None:
+    """A relay's user may publish and nothing else; a missing exchange is told, and found later."""
+    user, queue = Restricted(rabbit_node), Queue(rabbit_node.url)
+    user.may(write=f"^{queue.name}$")
+    broker = AMQPBroker.from_settings(user.url, {"EXCHANGE": queue.name}, using="default")
+    try:
+        with pytest.raises(AccessDenied, match=f"ACCESS_REFUSED.*{queue.name}") as caught:
+            broker.open()
+        command = f"rabbitmqctl set_permissions -p / {user.name} '^{queue.name}$' WRITE READ"
+        assert command in str(caught.value)
+        queue.declare()
+        broker.open()
+        assert broker.publish(page(2)) == [CONFIRMED] * 2
+        assert len(queue.ids()) == 2
+        assert [each.level for each in broker.examine("x")] == [Level.OK]
     finally:
         broker.close()
         queue.delete()
-
-
-def test_confirms_that_came_while_sending_count(
-    broker: AMQPBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A page that took all the time to send is not given up with its confirms unread."""
-    broker.publish(page(1))
-    assert broker._connection is not None
-    connection = broker._channel.connection
-    clock, write = Clock(), connection.transport.write
-
-    def writes_slowly(frames: bytes) -> None:
-        write(frames)
-        clock.now += 1000
-        # The confirm has arrived before anyone asks for it.
-        assert select.select([connection.sock], [], [], 10)[0]
-
-    monkeypatch.setattr(amqp, "time", clock)
-    monkeypatch.setattr(connection.transport, "write", writes_slowly)
-
-    assert broker.publish(page(3)) == [CONFIRMED] * 3
-
-
-def test_a_broker_that_only_keeps_the_connection_alive_is_found_out(
-    broker: AMQPBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Heartbeats are no confirms, however often they come."""
-    broker.publish(page(1))
-    clock, rounds = Clock(), iter(range(1000))
-
-    def beat(timeout: float) -> None:
-        if timeout == 0 or next(rounds) % 2:
-            raise TimeoutError
-
-    monkeypatch.setattr(amqp, "time", clock)
-    monkeypatch.setattr(broker._channel.connection, "drain_events", beat)
-    outcomes = broker.publish(page(3))
-
-    assert statuses(outcomes) == {Status.UNKNOWN}
-    assert "3 messages not confirmed within 30 s" in outcomes[0].reason
-
-
-def test_a_frozen_broker_is_found_out_by_the_deadline(rabbit_node: RabbitNode) -> None:
-    """A broker that stops answering without closing: unknown after the confirm timeout."""
-    queue = Queue(rabbit_node.url)
-    queue.declare()
-    broker = queue.broker(CONFIRM_TIMEOUT=1.0)
-    broker.publish(page(1))
-    rabbit_node.pause()
-    try:
-        outcomes = broker.publish(page(2))
-    finally:
-        rabbit_node.resume()
-
-    assert statuses(outcomes) == {Status.UNKNOWN}
-    assert "not confirmed within 1 s" in outcomes[0].reason
-    assert broker.publish(page(1)) == [CONFIRMED]
-    broker.close()
-
-
-def test_a_queue_without_its_limit_takes_messages_again(
-    rabbit_node: RabbitNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """RabbitMQ may refuse for ever on a channel that met the limit: another one is opened."""
-    queue = Queue(rabbit_node.url)
-    queue.declare()
-    limit = '{"max-length": 2, "overflow": "reject-publish"}'
-    rabbit_node.ctl("set_policy", queue.name, f"^{queue.name}$", limit, "--apply-to", "queues")
-    monkeypatch.setattr("relay.brokers.amqp.RENEW_SECONDS", 3600.0)
-    broker = queue.broker()
-    while broker.publish(page(1)) == [CONFIRMED]:
-        pass
-    rabbit_node.ctl("clear_policy", queue.name)
-    assert queue.ids()
-
-    monkeypatch.setattr("relay.brokers.amqp.RENEW_SECONDS", 0.0)
-    broker.publish(page(1))  # refused, where RabbitMQ has that bug
-    sent = page(1)
-    assert broker.publish(sent) == [CONFIRMED]
-    assert sent[0].id in queue.ids()
-    broker.close()
-    queue.delete()
-
-
-def test_a_blocked_connection_is_an_outage(rabbit_node: RabbitNode) -> None:
-    """Memory alarm: connection.blocked ends the page at once; after it everything flows."""
-    queue = Queue(rabbit_node.url)
-    queue.declare()
-    broker = queue.broker(CONFIRM_TIMEOUT=5.0)
-    broker.publish(page(1))
-    rabbit_node.ctl("set_vm_memory_high_watermark", "0.000001")
-    try:
-        outcomes = broker.publish(page(5))
-        assert statuses(outcomes) == {Status.UNKNOWN}
-    finally:
-        rabbit_node.ctl("set_vm_memory_high_watermark", "0.6")
-    deadline = time.monotonic() + 20
-    while statuses(broker.publish(page(1))) != {Status.CONFIRMED}:
-        assert time.monotonic() < deadline
-    broker.close()
-
-
-def test_an_idle_connection_stays_alive(queue: Queue) -> None:
-    """keep_alive() answers heartbeats: idle for several intervals, still the same connection."""
-    broker = queue.broker(HEARTBEAT=1)
-    broker.publish(page(1))
-    before = broker._connection
-    done = threading.Event()
-    deadline = time.monotonic() + 4.5
-    while time.monotonic() < deadline:
-        broker.keep_alive()
-        done.wait(0.2)
-
-    assert broker.publish(page(1)) == [CONFIRMED]
-    assert broker._connection is before
-    broker.close()
 
 
 def test_bad_settings_say_what_is_wrong() -> None:

@@ -5,9 +5,9 @@ from collections import defaultdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outbox.envelope import Envelope
+from outbox.message.envelope import Envelope
+from relay.brokers.amqp.window import ConfirmWindow
 from relay.brokers.base import CONFIRMED, Status
-from relay.brokers.confirms import ConfirmWindow
 
 
 def page(*keys: str | None) -> list[Envelope]:
@@ -131,6 +131,34 @@ def test_what_is_open_at_the_end_is_unknown() -> None:
     assert outcomes[0].reason == "connection lost"
 
 
+def test_what_cannot_be_sent_has_no_tag() -> None:
+    """It is refused, its key held; the tags of the others are those that the broker gives."""
+    window = ConfirmWindow(page("a", "b", "a", "c"), first_tag=7)
+    assert window.next() is not None
+    window.unsendable("too large")
+    assert send_all(window) == ["1", "3"]
+    window.ack(7)
+    window.nack(8)
+
+    assert statuses(window) == [Status.REFUSED, Status.CONFIRMED, Status.HELD, Status.NACKED]
+    assert window.outcomes()[0].reason == "too large"
+    assert window.next_tag == 9
+
+
+def test_a_suspect_that_cannot_be_sent_again_makes_room_for_the_next() -> None:
+    """Suspects go one by one; the one that is refused before it is sent is not waited for."""
+    window = ConfirmWindow(page(*"abc"))
+    send_all(window)
+    window.channel_closed("closed")
+    window.next()
+    window.unsendable("too large")
+
+    second = window.next()
+    assert second is not None
+    assert second.id == "1"
+    assert window.next() is None
+
+
 def test_without_holding_a_refused_message_is_overtaken() -> None:
     """hold=False: what is behind a refused message of its key is sent all the same."""
     window = ConfirmWindow(page("a", "a", "b"), hold=False)
@@ -221,3 +249,47 @@ def test_whatever_the_broker_says_order_and_outcomes_hold(
     for key, ids in order.items():
         assert ids == [m.id for m in messages if m.key == key][: len(ids)]
     assert all(outcome.status is not Status.UNKNOWN for outcome in window.outcomes())
+
+
+def test_when_the_time_is_over_what_is_in_flight_is_waited_for() -> None:
+    """Nothing more is sent; what was not is told from what the broker did not answer."""
+    window = ConfirmWindow(page("a", "a", "b", "a", "c"), limit=2)
+    assert send_all(window) == ["0", "2"]
+    window.ack(1)
+    assert send_all(window) == ["1"]
+    window.stop()
+
+    assert send_all(window) == []
+    assert not window.done
+    window.ack(3, multiple=True)
+    assert window.done
+    assert statuses(window) == [
+        Status.CONFIRMED,
+        Status.CONFIRMED,
+        Status.CONFIRMED,
+        Status.UNSENT,
+        Status.UNSENT,
+    ]
+
+
+def test_the_first_message_is_settled_in_any_time() -> None:
+    """Else a page could be cut short for ever, with nothing done."""
+    window = ConfirmWindow(page(*"ab"))
+    window.stop()
+    assert send_all(window) == ["0", "1"]
+    window.channel_closed("too large")
+
+    assert send_all(window) == ["0"]
+    window.ack(1)
+    assert window.done
+    assert statuses(window) == [Status.CONFIRMED, Status.UNSENT]
+
+
+def test_what_was_on_its_way_when_the_connection_is_lost_after_the_end_is_unknown() -> None:
+    window = ConfirmWindow(page("a", "b"), limit=1)
+    send_all(window)
+    window.ack(1)
+    send_all(window)
+    window.stop()
+
+    assert [each.status for each in window.outcomes("lost")] == [Status.CONFIRMED, Status.UNKNOWN]

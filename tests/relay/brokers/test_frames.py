@@ -11,11 +11,11 @@ from amqp.serialization import dumps
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outbox.celery import wire
-from outbox.celery.wire import TaskMessage
-from outbox.envelope import Envelope
-from relay.brokers.frames import Frames
-from tests.support import amqp_message
+from outbox.message import celery_task
+from outbox.message.celery_task import TaskMessage
+from outbox.message.envelope import Envelope
+from relay.brokers.amqp.frames import Frames
+from tests.kit.support import amqp_message
 
 CHANNEL = 7
 
@@ -109,7 +109,7 @@ tasks = st.builds(
 @given(tasks, st.booleans())
 def test_the_bytes_of_a_task_are_those_of_amqp(task: TaskMessage, mandatory: bool) -> None:
     """Whatever Celery gave to its producer, after a stay in the log."""
-    kept = wire.decode(wire.encode(task))
+    kept = celery_task.decode(celery_task.encode(task))
     written = bytearray()
     connection = SimpleNamespace(frame_max=4096, bytes_sent=0)
     write = frame_writer(connection, SimpleNamespace(write=written.extend))

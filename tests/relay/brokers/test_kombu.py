@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 from django.db import transaction
@@ -12,7 +13,7 @@ from kombu import Connection, Exchange, Queue
 from outbox.celery import OutboxCelery
 from outbox.exceptions import ConfigurationError
 from outbox.models import Message
-from relay.brokers.base import CONFIRMED, Status
+from relay.brokers.base import CONFIRMED, UNSENT, Status
 from relay.brokers.kombu import KombuBroker
 from relay.replay import envelope
 
@@ -82,6 +83,32 @@ def test_a_redis_that_is_away_is_an_outage(app: OutboxCelery) -> None:
     assert outcome.status is Status.UNKNOWN
 
 
+@pytest.mark.parametrize("hold", [True, False])
+def test_behind_a_refused_task_its_key_waits(app: OutboxCelery, hold: bool) -> None:
+    """And nothing else of the page, if keys are held at all."""
+    with transaction.atomic():
+        app.send_task("unit.add", (1,), outbox_key="k")
+        app.send_task("unit.add", (2,), outbox_key="k")
+        app.send_task("unit.add", (3,), outbox_key="l")
+        app.send_task("unit.add", (4,))
+    broken, *others = [envelope(row) for row in Message.objects.order_by("position")]
+    page = [msgspec.structs.replace(broken, data=b"{"), *others]
+    broker = KombuBroker.from_settings(URL, {}, using="default")
+    broker.hold_keys = hold
+    try:
+        outcomes = broker.publish(page)
+    finally:
+        broker.close()
+
+    held = Status.HELD if hold else Status.CONFIRMED
+    assert [each.status for each in outcomes] == [
+        Status.REFUSED,
+        held,
+        Status.CONFIRMED,
+        Status.CONFIRMED,
+    ]
+
+
 @pytest.mark.parametrize("url", ["filesystem://", "memory://", "amqp://h//", "sqla+sqlite://", "x"])
 def test_transports_that_lose_messages_are_refused(url: str) -> None:
     """And AMQP, which has an adapter that can do more."""
@@ -96,3 +123,17 @@ def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: str) -> 
 
     assert "pa" not in str(refused.value).replace("password", "")
     assert "cret" not in str(refused.value)
+
+
+def test_a_page_ends_when_its_time_is_over(app: OutboxCelery) -> None:
+    """However little time there is, one is sent; the rest is not."""
+    with transaction.atomic():
+        for _ in range(3):
+            app.send_task("unit.add")
+    page = [envelope(each) for each in Message.objects.order_by("position")]
+    broker = KombuBroker.from_settings(URL, {}, using="default")
+    broker.page_seconds = 0.0
+    try:
+        assert broker.publish(page) == [CONFIRMED, UNSENT, UNSENT]
+    finally:
+        broker.close()

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
 turns: list[float] = []
 
 
-def receive(page: object, *, using: str) -> list[None]:
+def receive(page: object, *, using: str, seconds: float) -> list[None]:
     return []
 
 

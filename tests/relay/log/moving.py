@@ -3,12 +3,18 @@
 import json
 from typing import Any
 
+import pytest
 from django.db import connection, transaction
 
+import outbox
 from outbox.models import Message
+from relay.log import PostgreSQLLog
+from relay.log.base import Start
 from relay.models import Checkpoint
+from relay.reports.state import TransactionId
 from relay.snapshots import EMPTY, parse
-from relay.states import TransactionId
+from relay.transfer import Transferred, transfer
+from tests.kit.support import Counted, RecordingBroker
 
 ELSEWHERE = 42
 """The identifier of the cluster that the log came from."""
@@ -71,3 +77,50 @@ def explain(statement: str, parameters: dict[str, Any]) -> dict[str, Any]:
         plan = cursor.fetchone()[0]
     found: dict[str, Any] = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
     return found
+
+
+LANES = 2
+
+
+MOVES = [pytest.param(move_from_lower, id="lower"), pytest.param(move_from_higher, id="higher")]
+
+
+class Reading:
+    """A relay that publishes into memory."""
+
+    def __init__(self, name: str = "test", *, start: Start = "beginning") -> None:
+        self.log = PostgreSQLLog(name, using="default", start=start)
+        self.broker = RecordingBroker()
+
+    def page(self, lane: int = 0, size: int = 100) -> Transferred | None:
+        return transfer(self.log, self.broker, lane, size)
+
+    def all(self) -> list[int]:
+        """Publish all there is; return the numbers of what was published by this call."""
+        known = len(self.broker.published)
+        while lanes := self.log.lanes_with_work(LANES):
+            for lane in lanes:
+                self.page(lane, 3)
+        return self.broker.numbers()[known:]
+
+
+def emit(*numbers: int, key: str = "a") -> None:
+    outbox.emit_many([Counted(key, number) for number in numbers])
+
+
+def commit(*numbers: int, key: str = "a") -> None:
+    with transaction.atomic():
+        emit(*numbers, key=key)
+
+
+def rebased() -> list[Checkpoint]:
+    return [each for each in Checkpoint.objects.all() if not each.count and each.previous]
+
+
+def lane_of_a() -> int:
+    [lane] = set(Message.objects.filter(key="a").values_list("lane", flat=True))
+    return int(lane)
+
+
+def number_of(message: Message) -> int:
+    return int(bytes(message.data).split(b":")[-1].rstrip(b"}"))

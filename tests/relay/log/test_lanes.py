@@ -13,11 +13,11 @@ from outbox.models import Message
 from relay.log import Log, open_log
 from relay.log.base import Start
 from relay.models import Checkpoint
-from relay.publications import publications
-from relay.states import State, cursors, few_pending, published, states
+from relay.reports.publications import publications
+from relay.reports.state import State, cursors, few_pending, published, states
 from relay.transfer import transfer
-from tests.sessions import sessions
-from tests.support import Counted, RecordingBroker
+from tests.kit.sessions import sessions
+from tests.kit.support import Counted, RecordingBroker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

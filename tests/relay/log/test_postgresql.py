@@ -1,5 +1,6 @@
 """The reader on PostgreSQL, one interleaving at a time."""
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -7,27 +8,20 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
-from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-import outbox
 from outbox.models import Message
-from relay import sql
 from relay.exceptions import MovedDatabase, StaleCursor
 from relay.log import Page, PostgreSQLLog
 from relay.models import Checkpoint
-from relay.transfer import Transferred, transfer
-from tests.concurrency import mutants
-from tests.sessions import Session, sessions
-from tests.support import Counted, RecordingBroker
+from relay.sql import log as sql
+from relay.transfer import transfer
+from tests.kit.sessions import Session, sessions
+from tests.kit.support import RecordingBroker
+from tests.proofs.concurrency import mutants
+from tests.relay.log.reading import Reading, commit, emit, on_disk
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def one_lane() -> Iterator[None]:
-    with override_settings(OUTBOX={"LANES": 1}):
-        yield
+pytestmark = [pytest.mark.usefixtures("one_lane"), pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
@@ -36,22 +30,19 @@ def two() -> Iterator[list[Session]]:
         yield opened
 
 
-class Reading:
-    """A relay that publishes into memory, page by page."""
+class AtOnce(PostgreSQLLog):
+    """Takes everything to be on disk: the snapshot of the first look is the ceiling."""
 
-    def __init__(self, log: PostgreSQLLog | None = None, page_size: int = 100) -> None:
-        self.log = log or PostgreSQLLog("test", using="default")
-        self.broker = RecordingBroker()
-        self.page_size = page_size
+    def read(self, lane: int, size: int, sequence: int) -> Page:
+        return dataclasses.replace(super().read(lane, size, sequence), durable=True)
 
-    def page(self) -> Transferred | None:
-        return transfer(self.log, self.broker, 0, self.page_size)
 
-    def all(self) -> list[int]:
-        """Publish all there is; return the numbers of the events published so far."""
-        while self.log.lanes_with_work(1):
-            self.page()
-        return self.broker.numbers()
+class StartFromSnapshotAtOnce(mutants.StartFromSnapshot, AtOnce):
+    pass
+
+
+class WithoutEarlyIdsAtOnce(mutants.WithoutEarlyIds, AtOnce):
+    pass
 
 
 class Sending(PostgreSQLLog):
@@ -83,15 +74,6 @@ def messages_read(plan: str) -> int:
 def read(log: PostgreSQLLog, size: int = 1000) -> Page:
     with transaction.atomic():
         return log.read(0, size, log.acquire(0) or 0)
-
-
-def emit(*numbers: int, key: str = "a") -> None:
-    outbox.emit_many([Counted(key, number) for number in numbers])
-
-
-def commit(*numbers: int) -> None:
-    with transaction.atomic():
-        emit(*numbers)
 
 
 def test_what_commits_is_published_once() -> None:
@@ -164,14 +146,14 @@ def test_ids_at_work_when_the_ceiling_was_taken_may_stand_below_the_sequence(
     other.run(commit, 1)
     early.begin()
     early.run(emit, 2)
-    reading = Reading()
+    reading = Reading(AtOnce("test", using="default"))
     # Nothing younger has finished, so this ceiling's xmax is the open transaction's own id.
     assert reading.all() == [1]
     early.commit()
     assert reading.all() == [1, 2]
 
 
-@pytest.mark.parametrize("mutant", [mutants.StartFromSnapshot, mutants.WithoutEarlyIds])
+@pytest.mark.parametrize("mutant", [StartFromSnapshotAtOnce, WithoutEarlyIdsAtOnce])
 def test_a_sequence_that_does_not_go_with_the_ids_would_skip_it(
     mutant: type[PostgreSQLLog], two: list[Session]
 ) -> None:
@@ -275,11 +257,28 @@ def test_what_is_behind_the_page_stays_in_the_database() -> None:
     """Neither the messages that are too much for a page nor one more to look ahead are sent."""
     commit(*range(100))
     log = Sending("test", using="default", page_bytes=1000)
+    on_disk(log)
     page = read(log)
     assert 1 < len(page) == len(log.sent) < 100
 
     log = Sending("test", using="default")
+    on_disk(log)
     assert len(read(log, 7)) == len(log.sent) == 7
+
+
+def test_of_what_is_not_on_disk_one_row_is_read() -> None:
+    """The page is asked for again when all of it may be published."""
+    commit(*range(100))
+    log = Sending("test", using="default")
+    seen = set()
+    with transaction.atomic(), sessions(1) as [other]:
+        for number in range(50):
+            emit(number)  # what is written here nobody waits for, but the server may be quick
+            page = other.run(read, log)
+            seen.add((page.durable, len(log.sent)))
+
+    assert (False, 1) in seen
+    assert {sent for durable, sent in seen if not durable} == {1}
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -372,9 +371,10 @@ def test_the_start_behind_a_large_window_is_found_without_a_look_at_the_backlog(
     assert Checkpoint.objects.latest("pk").complete
     with transaction.atomic():
         sequence = log.acquire(0) or 0
-        window = log._window(0, sequence)
+        cursor = log._look_up(0)
+        window = log._window(0, sequence, cursor, cursor.now)
 
-    assert window["window_start"] == Message.objects.order_by("pk")[3].pk
+    assert window.start == Message.objects.order_by("pk")[3].pk
     assert messages_read(log.plan) < 10
 
 
@@ -474,6 +474,7 @@ def test_a_page_costs_the_same_statements_however_full(messages: int) -> None:
     """Lock, cursor, page, checkpoint: four statements and one row, for 1 or 100 messages."""
     commit(*range(messages))
     reading = Reading()
+    on_disk(reading.log)
     with CaptureQueriesContext(connection) as queries:
         reading.page()
 

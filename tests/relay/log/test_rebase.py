@@ -1,92 +1,55 @@
 """A log that was restored or moved: nothing is lost, nothing is silent.
 
-Here a log is made to look restored, within one cluster; tests/moves does it with real ones.
+Here a log is made to look restored, within one cluster; tests/proofs/moves does it with real ones.
 """
 
-import json
 import logging
 import random
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection, connections, transaction
 from django.db.models import F
-from django.db.models.functions import Now
 from django.test import Client, override_settings
 
-import outbox
 from outbox.models import Message
-from relay import sql
-from relay.brokers.base import Status
 from relay.exceptions import MovedDatabase
 from relay.locks import REBASE_KEY
 from relay.log import PostgreSQLLog
 from relay.log import rebase as rebase_module
-from relay.log.base import Start
 from relay.log.rebase import rebase
-from relay.models import Checkpoint, Parked
-from relay.parked import ParkedState
-from relay.parking import discard
+from relay.models import Checkpoint
 from relay.replay import Replay, Selection
+from relay.sql import log as sql
 from relay.sql import rebase as statements
-from relay.transfer import Transferred, transfer
-from tests.admin_pages import ALL_MODELS, detail_url, log_in, page, shown
-from tests.relay.log.moving import ELSEWHERE, explain, move, move_from_higher, move_from_lower
-from tests.sessions import Session, sessions
-from tests.support import Counted, RecordingBroker
+from relay.transfer import transfer
+from tests.kit.admin_pages import ALL_MODELS, detail_url, log_in, page, shown
+from tests.kit.sessions import Session, sessions
+from tests.kit.support import RecordingBroker
+from tests.relay.log.moving import (
+    LANES,
+    MOVES,
+    Reading,
+    commit,
+    emit,
+    explain,
+    lane_of_a,
+    move,
+    move_from_higher,
+    move_from_lower,
+    number_of,
+    rebased,
+)
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-LANES = 2
-MOVES = [pytest.param(move_from_lower, id="lower"), pytest.param(move_from_higher, id="higher")]
-
-
-@pytest.fixture(autouse=True)
-def few_lanes() -> Iterator[None]:
-    with override_settings(OUTBOX={"LANES": LANES}):
-        yield
+pytestmark = [pytest.mark.usefixtures("two_lanes"), pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
 def two() -> Iterator[list[Session]]:
     with sessions(2) as opened:
         yield opened
-
-
-class Reading:
-    """A relay that publishes into memory."""
-
-    def __init__(self, name: str = "test", *, start: Start = "beginning") -> None:
-        self.log = PostgreSQLLog(name, using="default", start=start)
-        self.broker = RecordingBroker()
-
-    def page(self, lane: int = 0, size: int = 100) -> Transferred | None:
-        return transfer(self.log, self.broker, lane, size)
-
-    def all(self) -> list[int]:
-        """Publish all there is; return the numbers of what was published by this call."""
-        known = len(self.broker.published)
-        while lanes := self.log.lanes_with_work(LANES):
-            for lane in lanes:
-                self.page(lane, 3)
-        return self.broker.numbers()[known:]
-
-
-def emit(*numbers: int, key: str = "a") -> None:
-    outbox.emit_many([Counted(key, number) for number in numbers])
-
-
-def commit(*numbers: int, key: str = "a") -> None:
-    with transaction.atomic():
-        emit(*numbers, key=key)
-
-
-def rebased() -> list[Checkpoint]:
-    return [each for each in Checkpoint.objects.all() if not each.count and each.previous]
 
 
 @pytest.mark.parametrize("move", MOVES)
@@ -158,8 +121,9 @@ def test_savepoints_of_a_transaction_that_began_before_the_checkpoints_came(
     """Emitting may begin before the last checkpoint has been restored, in a savepoint too."""
     early, _ = two
     reading = Reading()
-    commit(1)
-    reading.all()
+    for number in (0, 1):
+        commit(number)
+        reading.all()
     early.begin()
 
     def nested() -> None:
@@ -169,8 +133,9 @@ def test_savepoints_of_a_transaction_that_began_before_the_checkpoints_came(
     move()
     early.run(nested)
     early.commit()
-    # As logical replication does: the checkpoint is written again, under a later id.
-    Checkpoint.objects.update(count=F("count"))
+    # As logical replication does: the checkpoints are written again, each under a later id.
+    for checkpoint in Checkpoint.objects.order_by("pk"):
+        Checkpoint.objects.filter(pk=checkpoint.pk).update(count=F("count"))
 
     assert reading.all() == [2]
 
@@ -239,151 +204,6 @@ def test_writers_that_do_not_stop_for_it(move: Callable[[], None], seed: int) ->
             in_order = list(Message.objects.filter(key=key).order_by("pk"))
             assert of_key == [str(message.message_id) for message in in_order]
     assert len(positions) == len(emitted)
-
-
-def number_of(message: Message) -> int:
-    return int(bytes(message.data).split(b":")[-1].rstrip(b"}"))
-
-
-def look_native() -> None:
-    """Let nothing but the identifier tell the clusters apart: all ids may be ours, all is new."""
-    Checkpoint.objects.update(system_identifier=ELSEWHERE)
-
-
-PARKED_MOVES = [*MOVES, pytest.param(look_native, id="native")]
-
-
-def refuse(reading: Reading, *numbers: int, key: str) -> None:
-    """Commit messages of a key, of which the broker refuses the first."""
-    commit(*numbers, key=key)
-    first = Message.objects.filter(key=key).earliest("pk")
-    reading.broker.refuse[str(first.message_id)] = Status.UNROUTABLE
-    reading.all()
-    # Not due by itself, however long the test takes.
-    heads = Parked.objects.filter(relay=reading.log.relay, state=ParkedState.PARKED)
-    heads.update(next_attempt_at=Now() + timedelta(days=1))
-
-
-def try_again(reading: Reading, *keys: str) -> list[int]:
-    """Let the broker take everything, and the parked messages of some keys be due."""
-    reading.broker.refuse.clear()
-    due = Parked.objects.filter(relay=reading.log.relay, state=ParkedState.PARKED, key__in=keys)
-    due.update(next_attempt_at=Now())
-    return reading.all()
-
-
-def parked_in_every_state(reading: Reading) -> None:
-    """Park 1, which is published in the end, 2, which 3 waits for, 4 is dead, 5 discarded."""
-    refuse(reading, 1, key="a")
-    assert try_again(reading, "a") == [1]
-    refuse(reading, 2, 3, key="b")
-    refuse(reading, 4, key="c")
-    refuse(reading, 5, key="d")
-    Parked.objects.filter(key="c").update(state=ParkedState.DEAD, next_attempt_at=None)
-    discard(Parked.objects.filter(key="d"), by="test")
-    for message in Message.objects.filter(key__in="abcd"):
-        reading.broker.refuse[str(message.message_id)] = Status.UNROUTABLE
-    states = Parked.objects.order_by("pk").values_list("state", flat=True)
-    assert list(states) == ["published", "parked", "waiting", "dead", "discarded"]
-
-
-@pytest.mark.parametrize("move", PARKED_MOVES)
-def test_what_is_parked_is_not_pending(move: Callable[[], None]) -> None:
-    """It left the flow before the move, and stays out of it, in whatever state it is."""
-    reading = Reading()
-    parked_in_every_state(reading)
-    rows = list(Parked.objects.order_by("pk").values())
-    commit(6, key="x")
-    move()
-
-    assert reading.all() == [6]
-    assert list(Parked.objects.order_by("pk").values()) == rows
-    assert reading.log.lanes_with_work(LANES) == []
-    assert {each.relay for each in rebased()} == {"test"}
-
-
-@pytest.mark.parametrize("move", PARKED_MOVES)
-def test_a_parked_key_goes_on_in_order(move: Callable[[], None]) -> None:
-    """What was pending of the key follows those that were parked, and so does what comes."""
-    reading = Reading()
-    refuse(reading, 1, 2, key="a")
-    commit(3, key="a")
-    move()
-    commit(4, key="a")
-    assert reading.all() == []
-
-    assert try_again(reading, "a") == [1, 2, 3, 4]
-    commit(5, key="a")
-    assert reading.all() == [5]
-
-
-@pytest.mark.parametrize("move", PARKED_MOVES)
-def test_what_one_relay_has_parked_is_pending_for_another(move: Callable[[], None]) -> None:
-    """Parked rows are their relay's own: nobody else misses a message by them."""
-    reading, behind = Reading(), Reading("behind")
-    commit(0, key="z")
-    assert behind.all() == reading.all() == [0]
-    parked_in_every_state(reading)
-    move()
-
-    assert set(reading.all()) <= {0}
-    assert sorted(set(behind.all()) - {0}) == [1, 2, 3, 4, 5]
-
-
-def test_what_is_parked_during_a_rebase(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relay of this cluster goes on until the log is locked; what it parks stays parked."""
-    old, new = Reading("old"), Reading("new")
-    commit(1)
-    old.all()
-    move_from_lower()
-    new.all()
-    commit(2, 3, key="a")
-    [first, _] = Message.objects.filter(key="a").order_by("-pk")[:2][::-1]
-    new.broker.refuse[str(first.message_id)] = Status.UNROUTABLE
-
-    def park(name: str) -> None:
-        if name == "rebase.burned" and not Parked.objects.exists():
-            new.page(lane_of_a())
-
-    monkeypatch.setattr("relay.log.rebase.hit", park)
-
-    assert rebase("default") is False
-    assert Parked.objects.filter(relay="new").count() == 2
-    assert rebased() == []
-    assert rebase("default") is True
-    assert new.all() == []
-    assert old.all() == [2, 3]
-    assert try_again(new, "a") == [2, 3]
-
-
-def test_parked_rows_are_found_by_index() -> None:
-    """However much was ever parked, it is looked up for what may be pending alone."""
-    reading = Reading()
-    commit(1, 2)
-    reading.all()
-    with connection.cursor() as cursor:
-        cursor.execute("""
-            INSERT INTO django_relay_parked (relay, lane, position, message_id, type, topic, state,
-                                             reason, error, attempts, parked_at, settled_by)
-            SELECT 'test', 0, n, gen_random_uuid(), 't', 't', 'published', 'unroutable', '', 1,
-                   now(), '' FROM generate_series(100000, 120000) AS n""")
-        cursor.execute("ANALYZE django_relay_parked")
-    look_native()
-    chains = Checkpoint.objects.all()
-    plan = json.dumps(
-        explain(
-            statements.GROUPS,
-            {
-                "chains": [each.pk for each in chains],
-                "chain_lanes": [each.lane for each in chains],
-                "moved": [True] * len(chains),
-                "started": [False] * len(chains),
-            },
-        )
-    )
-
-    assert "relay_parked_once" in plan
-    assert not re.search(r'"Seq Scan"[^}]*"django_relay_parked"', plan)
 
 
 def test_only_what_looks_new_is_rewritten() -> None:
@@ -476,11 +296,6 @@ def test_a_relay_that_began_after_the_move_keeps_what_it_has_done() -> None:
 
     assert old.all() == [3, 4, 5]
     assert new.all() == [5]
-
-
-def lane_of_a() -> int:
-    [lane] = set(Message.objects.filter(key="a").values_list("lane", flat=True))
-    return int(lane)
 
 
 def test_ids_that_coincide_are_published_again_not_lost() -> None:
@@ -641,21 +456,22 @@ def test_after_a_rebase_a_page_costs_what_a_page_costs(published: int) -> None:
     commit(*range(1, 20_000 - published + 100))
     move_from_lower()
     assert rebase("default")
-    costs = []
+    costs: list[list[int]] = []
 
     class Explaining(PostgreSQLLog):
         def _query(self, statement, parameters):  # type: ignore[no-untyped-def]
             if statement in (sql.PG_PAGE, sql.PG_PAGE_WITH_STRAGGLERS):
                 plan = explain(statement, parameters)
-                costs.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+                costs[-1].append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
             return super()._query(statement, parameters)
 
     log = Explaining("test", using="default")
     for size in (10, 10_000, 10):
+        costs.append([])  # a page is read once more if it was not on disk
         transfer(log, reading.broker, lane, size)
 
-    assert costs[0] < 40
-    assert costs[2] < 40
+    assert max(costs[0]) < 40
+    assert max(costs[2]) < 40
     numbers = reading.broker.numbers()[published:]
     assert numbers == [*range(len(numbers))]
 

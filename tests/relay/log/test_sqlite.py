@@ -1,29 +1,21 @@
 """The reader on SQLite, for development."""
 
-from collections.abc import Iterator
-
 import pytest
 from django.db import connection, transaction
-from django.test import override_settings
 
 import outbox
 from outbox.models import Message
 from relay.log import SQLiteLog, open_log
 from relay.models import Checkpoint
 from relay.transfer import transfer
-from tests.support import Counted, RecordingBroker
+from tests.kit.support import Counted, RecordingBroker
 
 pytestmark = [
     pytest.mark.sqlite,
+    pytest.mark.usefixtures("one_lane"),
     pytest.mark.django_db(transaction=True),
     pytest.mark.only_sqlite,
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_lane() -> Iterator[None]:
-    with override_settings(OUTBOX={"LANES": 1}):
-        yield
 
 
 def drain(log: SQLiteLog, broker: RecordingBroker, size: int = 2) -> list[int]:

@@ -12,12 +12,13 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
+from project.demo.carrier import Carrier
 from project.demo.display import Display, choose, verdict
 from project.demo.processes import ProcessError
 from project.demo.reconcile import Report
 from project.demo.run import Run
 from project.demo.servers import ServerError, check_servers
-from project.demo.site import Site
+from project.demo.site import HOST, Site, free_port
 from project.demo.stage import Stage
 from project.demo.trickle import trickle
 
@@ -42,7 +43,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--timeout",
             type=float,
-            default=90.0,
+            default=150.0,
             metavar="SECONDS",
             help="what is not handled by then is lost (%(default)g)",
         )
@@ -81,10 +82,14 @@ class Command(BaseCommand):
     def _perform(self, display: Display, options: dict[str, Any]) -> Report:
         call_command("migrate", interactive=False, verbosity=0)
         with ExitStack() as stack:
-            stage = stack.enter_context(Stage())
-            site = stack.enter_context(Site(options["port"])) if options["serve"] else None
-            if site is not None:
-                display.say(site.invitation)
+            port = free_port(options["port"])
+            shop_url = f"http://{HOST}:{port}" if options["serve"] else ""
+            carrier = stack.enter_context(Carrier(port + 1, shop_url=shop_url))
+            stage = stack.enter_context(Stage(carrier))
+            site = None
+            if options["serve"]:
+                site = stack.enter_context(Site(port, carrier.environment))
+                display.say(f"{site.invitation}\n{carrier.invitation}")
             run = Run(
                 stage,
                 display,
@@ -98,7 +103,11 @@ class Command(BaseCommand):
             if options["json"]:
                 self.stdout.write(json.dumps(report.as_dict()))
             if site is not None:
-                display.say(f"\nAn order now and then, until Ctrl-C.\n{site.invitation}")
+                display.say(
+                    "\nAn order now and then, until Ctrl-C. The depot in the north is closed: see "
+                    f"in the admin, under Messaging, what fails, and mend it.\n{site.invitation}\n"
+                    f"{carrier.invitation}\n{carrier.hint}"
+                )
                 with suppress(KeyboardInterrupt):  # the way to end it
                     trickle(stage, site, run.truth)
         return report

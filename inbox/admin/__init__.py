@@ -1,0 +1,8 @@
+"""The admin of the inbox: receipts and dead letters, also on the outbox's pages of messages.
+
+And bindings, to look at; and what the inbox shows on the pages under "Messaging".
+"""
+
+from inbox.admin import bindings, dead_letters, messages, pages, receipts
+
+__all__ = ["bindings", "dead_letters", "messages", "pages", "receipts"]

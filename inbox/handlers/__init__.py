@@ -1,0 +1,1 @@
+"""The handlers of this service: which there are, in which order and group they run."""

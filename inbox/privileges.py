@@ -1,0 +1,44 @@
+"""Which rights in PostgreSQL consumers, and people who look after them, need on our tables."""
+
+RECEIPT, LETTER = "django_inbox_receipt", "django_inbox_deadletter"
+ORIGINAL, SEQUENCE = "django_inbox_original", "django_inbox_keysequence"
+BINDING, OPEN = "django_inbox_binding", "django_inbox_openrequest"
+# Of the outbox: what is asked here is settled by a consumer, who locks it before.
+REQUEST, REPLY = "django_outbox_request", "django_outbox_reply"
+SETTLEMENT, SCHEDULED = "django_outbox_settlement", "django_outbox_scheduled"
+
+CONSUMER = {
+    RECEIPT: ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    LETTER: ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    ORIGINAL: ("SELECT", "DELETE"),
+    SEQUENCE: ("SELECT", "INSERT", "UPDATE"),
+    BINDING: ("SELECT", "INSERT", "UPDATE"),
+    OPEN: ("SELECT", "INSERT", "DELETE"),
+    REQUEST: ("SELECT", "UPDATE"),
+    REPLY: ("SELECT", "INSERT"),
+    SETTLEMENT: ("SELECT", "INSERT"),
+    SCHEDULED: ("SELECT", "DELETE"),
+}
+# All but what housekeeping needs: any message may be one that cannot be read, and any batch one
+# whose time is over, or whose transaction a handler ends: it takes receipts back.
+AT_START = {
+    RECEIPT: ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    LETTER: ("SELECT", "INSERT", "UPDATE"),
+    SEQUENCE: ("SELECT", "INSERT", "UPDATE"),
+    BINDING: ("SELECT", "INSERT", "UPDATE"),
+}
+# What is old is locked before it is deleted, for which PostgreSQL wants the right to update.
+PRUNE = {
+    RECEIPT: ("SELECT", "UPDATE", "DELETE"),
+    LETTER: ("SELECT", "UPDATE", "DELETE"),
+    ORIGINAL: ("SELECT", "DELETE"),
+    OPEN: ("SELECT", "DELETE"),
+}
+PERSON = {
+    RECEIPT: ("SELECT", "INSERT", "UPDATE"),
+    LETTER: ("SELECT", "INSERT", "UPDATE"),
+    ORIGINAL: ("SELECT", "INSERT"),
+    SEQUENCE: ("SELECT", "INSERT", "UPDATE"),
+    BINDING: ("SELECT", "UPDATE", "DELETE"),
+    OPEN: ("SELECT",),
+}

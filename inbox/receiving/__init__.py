@@ -1,0 +1,1 @@
+"""Receive a batch: deduplicate, call handlers, settle; try again what failed."""

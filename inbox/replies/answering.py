@@ -1,0 +1,138 @@
+"""Answer requests: what a handler returns is sent to whoever asked, in its own transaction."""
+
+import logging
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from django.db import router
+
+from inbox.handlers.registry import Handler
+from outbox.exceptions import ConfigurationError, UnknownRequest
+from outbox.message.cloudevents import bounded
+from outbox.message.envelope import Envelope
+from outbox.message.event_types import EventType
+from outbox.message.event_types import registry as event_types
+from outbox.message.requests import IN_REPLY_TO, REPLY_TO, reply_address
+from outbox.producer.drafting import Draft
+from outbox.producer.emit import write
+
+logger = logging.getLogger("inbox")
+
+
+class Later:
+    """What a handler returns when the answer is given later, by inbox.answer()."""
+
+    def __repr__(self) -> str:
+        return "inbox.LATER"
+
+
+LATER: Final = Later()
+
+
+def request_type(handler: Handler, envelope: Envelope) -> EventType | None:
+    """Return what a handler is to answer; None if the message wants no answer of it.
+
+    It answers what it was declared for by class or name. One with a pattern only looks on.
+    """
+    if REPLY_TO not in envelope.attributes or handler.pattern != envelope.type:
+        return None
+    found = event_types.find(envelope.type, envelope.version)
+    return found if found is not None and found.is_request else None
+
+
+def answer_with(handler: Handler, envelope: Envelope, returned: object) -> None:
+    """Send what a handler has returned for a message, if that is a request.
+
+    None says nothing: another handler, or nobody, answers. Raises ConfigurationError for what is
+    no reply of this request.
+    """
+    if returned is None or (asked := request_type(handler, envelope)) is None:
+        return
+    address = reply_address(envelope.attributes)
+    if address is None:
+        logger.warning(
+            "Request %s of %s cannot be answered: its replyto is no address.",
+            bounded(envelope.id),
+            bounded(envelope.source),
+        )
+    elif returned is LATER:
+        _keep_open(handler, envelope, address)
+    else:
+        check_reply(asked, returned)
+        _send(
+            returned,
+            address=address,
+            request_id=envelope.id,
+            correlation_id=envelope.correlation_id and bounded(envelope.correlation_id),
+        )
+
+
+def answer(request_id: str | UUID, reply: object, *, source: str = "") -> Envelope:
+    """Answer a request whose handler has returned LATER, in the running transaction.
+
+    Of requests with one id, `source` says whose it is. Returns the message of the reply. Raises
+    UnknownRequest if there is no open request, since it was answered already, say;
+    ConfigurationError for what is no reply of it; and what emit() raises.
+    """
+    from inbox.models import OpenRequest  # noqa: PLC0415 - models are not loaded at import
+
+    rows = OpenRequest.objects.using(router.db_for_write(OpenRequest))
+    found = rows.filter(message_id=bounded(str(request_id)))
+    if source:
+        found = found.filter(source=bounded(source))
+    # Whoever deletes the row answers; who comes second waits for that, and finds none.
+    for row in found[:2]:
+        asked = event_types.find(row.type, row.version)
+        if asked is not None and asked.is_request:
+            check_reply(asked, reply)
+        envelope = _send(
+            reply,
+            address=row.address,
+            request_id=row.message_id,
+            correlation_id=row.correlation_id or None,
+        )
+        if rows.filter(pk=row.pk).delete()[0]:
+            return envelope
+    raise UnknownRequest(
+        f"No request {request_id} is open here: it was answered, it was never received, or no "
+        "handler has returned inbox.LATER for it."
+    )
+
+
+def check_reply(asked: EventType, reply: object) -> None:
+    """Raise ConfigurationError for what is no reply of a request."""
+    if type(reply) not in asked.replies:
+        known = " or ".join(each.__qualname__ for each in asked.replies)
+        raise ConfigurationError(
+            f"{asked}: its reply is {known} or inbox.LATER, not a {type(reply).__qualname__}"
+        )
+
+
+def _send(reply: object, *, address: str, request_id: str, correlation_id: str | None) -> Envelope:
+    def addressed(envelope: Envelope) -> Envelope:
+        return msgspec.structs.replace(
+            envelope,
+            topic=address,
+            # All that is said on a request keeps its order.
+            key=envelope.key or bounded(request_id),
+            attributes={**envelope.attributes, IN_REPLY_TO: request_id},
+        )
+
+    draft = Draft(event=reply, correlation_id=correlation_id, causation_id=bounded(request_id))
+    return write([draft], None, finish=addressed)[0]
+
+
+def _keep_open(handler: Handler, envelope: Envelope, address: str) -> None:
+    from inbox.models import OpenRequest  # noqa: PLC0415 - models are not loaded at import
+
+    row = OpenRequest(
+        message_id=bounded(envelope.id),
+        source=bounded(envelope.source),
+        type=envelope.type,
+        version=envelope.version,
+        handler=handler.name,
+        correlation_id=bounded(envelope.correlation_id or envelope.id),
+        address=address,
+    )
+    row.save(using=router.db_for_write(OpenRequest), force_insert=True)

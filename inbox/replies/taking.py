@@ -1,0 +1,48 @@
+"""Take the replies to what this service has asked: a handler of the default group."""
+
+from typing import Any
+
+from inbox.conf import inbox_settings
+from inbox.handlers.registry import Handler, handlers
+from outbox.extensions.addresses import register_group
+from outbox.message.envelope import Envelope
+from outbox.message.event_types import registry as event_types
+from outbox.message.requests import EXPIRED, FAILED, IN_REPLY_TO
+from outbox.producer.writing import write_database
+from outbox.replies import settling
+
+NAME = "outbox.replies"
+
+
+def take(event: Any, message: Envelope) -> None:
+    """Settle the request that a message is about."""
+    request_id = message.attributes.get(IN_REPLY_TO)
+    if not isinstance(request_id, str):
+        return  # somebody has published to our address what is no reply
+    using = write_database()
+    if message.type == EXPIRED:
+        settling.expire(request_id, using=using)
+    elif message.type == FAILED:
+        settling.fail(request_id, _reason(event), using=using, by=message.source)
+    else:
+        settling.answer(request_id, message, using=using, by=message.source)
+
+
+def install() -> None:
+    """Take replies for the default group, if there is anything that can be asked."""
+    register_group(lambda: inbox_settings().group)
+    if any(each.is_request for each in event_types):
+        handlers.add(REPLIES)
+
+
+REPLIES = Handler(name=NAME, pattern=NAME, function=take, addressed=True)
+
+
+def _reason(event: Any) -> str:
+    """Return in words what a fault says; it comes from another service, and may say anything."""
+    if not isinstance(event, dict):
+        return ""
+    error, reason, attempts, handler = (
+        event.get(name) for name in ("error", "reason", "attempts", "handler")
+    )
+    return f"{handler} has failed after {attempts} attempts: {error or reason}"

@@ -1,0 +1,1 @@
+"""What is derived from receipts and dead letters, read only."""

@@ -1,0 +1,1 @@
+"""A group's queue on an AMQP broker."""

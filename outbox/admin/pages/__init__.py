@@ -1,0 +1,12 @@
+"""The pages under "Messaging" in the admin."""
+
+from outbox.admin.pages import doings, failures, messages, overview, storage, traffic
+from outbox.admin.pages.flow import view as flow
+
+failures.register()
+flow.register()
+messages.register()
+overview.register()
+traffic.register()
+storage.register()
+doings.register()

@@ -1,0 +1,1 @@
+"""The page of the flow: a conversation, the messages of a key, and what flows where."""

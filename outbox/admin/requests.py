@@ -1,0 +1,171 @@
+"""The admin of requests: what was asked, how it has ended, and the way to take it back."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet, prefetch_related_objects
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext, ngettext_lazy
+
+from outbox.admin_support import html, payload
+from outbox.admin_support.actions import ActingAdmin
+from outbox.admin_support.row_actions import RowAction
+from outbox.extensions.message_pages import Panel
+from outbox.extensions.pages import flow_link
+from outbox.models import Message, Reply, Request
+from outbox.operations import Operation
+from outbox.replies.operations import CANCEL
+from outbox.states import PENDING, Outcome
+
+SHOWN = 100
+"""Replies that the page of a request shows."""
+
+LOOKS = {
+    PENDING: "pending",
+    Outcome.ANSWERED: "processed",
+    Outcome.FAILED: "dead",
+    Outcome.EXPIRED: "dead",
+    Outcome.CANCELLED: "discarded",
+}
+"""The colours of states, by the states whose they are."""
+
+
+@admin.register(Request)
+class RequestAdmin(ActingAdmin):
+    """Requests, the latest first."""
+
+    list_display = ("asked", "shown_type", "shown_state", "until", "owner", "shown_id")
+    list_display_links = ("shown_type",)
+    row_actions = (
+        RowAction(
+            verb="cancel",
+            title=_("Cancel"),
+            look="danger",
+            said=ngettext_lazy(
+                "%(number)s %(noun)s is cancelled.", "%(number)s %(noun)s are cancelled.", "count"
+            ),
+            warning=_(
+                "Whoever waits is told that it was cancelled. A handler that is at it is not "
+                "stopped, and its answer changes nothing. This cannot be undone."
+            ),
+        ),
+    )
+    operations: ClassVar[Mapping[str, Operation]] = {"cancel": CANCEL}
+    example_fields = ("shown_type", "asked", "until", "shown_id")
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    ("shown_state", "reason"),
+                    ("type", "version"),
+                    ("asked", "until", "settled"),
+                    ("owner", "wanted", "by"),
+                    "shown_message",
+                )
+            },
+        ),
+    )
+
+    def prepare(self, rows: Sequence[Any], using: str) -> None:
+        prefetch_related_objects(rows, "settlement")
+
+    def can(self, row: Any, verb: str) -> bool:
+        return state_of(row) == PENDING
+
+    def open_to(self, rows: QuerySet[Any], action: RowAction) -> QuerySet[Any]:
+        return rows.filter(settlement__isnull=True)
+
+    def tell_left(
+        self, request: HttpRequest, action: RowAction, left: Collection[int], gone: int
+    ) -> None:
+        if left:
+            text = ngettext(
+                "%(count)d had ended already, and is as it was.",
+                "%(count)d had ended already, and are as they were.",
+                len(left),
+            )
+            self.message_user(request, text % {"count": len(left)}, messages.WARNING)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        context["panels"] = [replies_panel(context["original"], request)]
+        found: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
+        return found
+
+    @admin.display(description=_("asked"))
+    def asked(self, row: Request) -> str:
+        return html.stamp(row.asked_at)
+
+    @admin.display(description=_("deadline"))
+    def until(self, row: Request) -> str:
+        return html.until(row.deadline) if state_of(row) == PENDING else html.stamp(row.deadline)
+
+    @admin.display(description=_("settled"))
+    def settled(self, row: Request) -> str:
+        return html.stamp(row.settlement.settled_at) if _ended(row) else html.DASH
+
+    @admin.display(description=_("type"))
+    def shown_type(self, row: Request) -> str:
+        return html.name(row.type)
+
+    @admin.display(description=_("state"))
+    def shown_state(self, row: Request) -> str:
+        state = state_of(row)
+        title = _("pending") if state == PENDING else Outcome(state).label
+        return html.badge(title, LOOKS[state])
+
+    @admin.display(description=_("reason"), empty_value=html.DASH)
+    def reason(self, row: Request) -> str | None:
+        return row.settlement.reason or None if _ended(row) else None
+
+    @admin.display(description=_("settled by"), empty_value=html.DASH)
+    def by(self, row: Request) -> str | None:
+        return row.settlement.by or None if _ended(row) else None
+
+    @admin.display(description=_("message id"))
+    def shown_id(self, row: Request) -> str:
+        return html.ident(row.message_id)
+
+    @admin.display(description=_("message id"))
+    def shown_message(self, row: Request) -> str:
+        return html.code(row.message_id)
+
+
+def state_of(row: Request) -> str:
+    """Return how a request has ended, "pending" if it has not."""
+    return row.settlement.outcome if _ended(row) else PENDING
+
+
+def _ended(row: Request) -> bool:
+    return hasattr(row, "settlement")
+
+
+def replies_panel(row: Request, request: HttpRequest) -> Panel:
+    """Return what came back on a request, and a way to its conversation."""
+    replies = list(Reply.objects.using(row._state.db).filter(request=row).order_by("pk")[:SHOWN])
+    asked = Message.objects.using(row._state.db).filter(message_id=row.message_id).first()
+    link = flow_link(request, row.correlation_id, _("Show the whole flow"))
+    if asked is not None:
+        message = html.detail_link(request, asked, _("Show the message"))
+        link = format_html("{} · {}", message, link)
+    return Panel(
+        title=_("Replies"),
+        headings=(_("Counts as"), _("Type"), _("Source"), _("Received"), _("Data")),
+        rows=[
+            [
+                _("late") if each.number is None else str(each.number),
+                html.name(each.type),
+                each.source,
+                html.stamp(each.received_at),
+                payload.show_data(each.data, each.content_type),
+            ]
+            for each in replies
+        ],
+        empty=_("Nothing has come back."),
+        note=link,
+    )

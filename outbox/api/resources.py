@@ -1,0 +1,19 @@
+"""The resources of the outbox itself."""
+
+from outbox.api.failures import Failures
+from outbox.api.flow import Conversations, TopologyResource
+from outbox.api.messages import Messages, ScheduledMessages
+from outbox.api.requests import Requests
+from outbox.api.views import Resource
+from outbox.api.watching import Doings, Findings
+
+RESOURCES: list[type[Resource]] = [
+    Messages,
+    ScheduledMessages,
+    Requests,
+    Conversations,
+    TopologyResource,
+    Failures,
+    Findings,
+    Doings,
+]

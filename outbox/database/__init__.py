@@ -1,0 +1,1 @@
+"""What databases do differently, and what all that we run on them needs."""

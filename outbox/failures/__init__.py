@@ -1,0 +1,1 @@
+"""What fails alike: the grouping, and the retrying of a group with one of it first."""

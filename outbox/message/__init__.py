@@ -1,0 +1,1 @@
+"""What a message is: its envelope, its type, its form on the wire. Pure, without a database."""

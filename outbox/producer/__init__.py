@@ -1,0 +1,1 @@
+"""The way into the log: emit, record on models, schedule."""

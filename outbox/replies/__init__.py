@@ -1,0 +1,1 @@
+"""Requests: what is asked, what is answered, and how each of them ends, once."""

@@ -1,0 +1,173 @@
+"""What the asker has of a request: how it stands, its result, and how to take it back."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.db import connections
+
+from outbox.database.event_loop import no_coroutine
+from outbox.exceptions import (
+    NoResult,
+    RequestCancelled,
+    RequestExpired,
+    RequestFailed,
+    StillPending,
+    UnknownRequest,
+    WaitingInTransaction,
+)
+from outbox.message import codec
+from outbox.message.envelope import Envelope
+from outbox.message.event_types import registry
+from outbox.producer.writing import in_transaction
+from outbox.replies.waking import Wakeup
+from outbox.states import PENDING, Outcome
+
+if TYPE_CHECKING:
+    from outbox.models import Reply, Settlement
+
+FIRST_PAUSE, LAST_PAUSE = 0.02, 1.0
+"""Seconds between two looks of who waits; each is half as long again as the one before."""
+
+_NONE = {
+    Outcome.FAILED: RequestFailed,
+    Outcome.EXPIRED: RequestExpired,
+    Outcome.CANCELLED: RequestCancelled,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request by its id, in the database `using`. Cheap to make: Asked(id=..., using="default").
+
+    Reads rows: any process can, at any time, also after the one that asked has ended.
+    """
+
+    id: str
+    using: str = "default"
+
+    def state(self) -> str:
+        """Return "pending", "answered", "failed", "expired" or "cancelled".
+
+        Raises UnknownRequest if there is no such request.
+        """
+        found = self._settlement()
+        return PENDING if found is None else Outcome(found.outcome).value
+
+    def result(self, timeout: float = 0.0) -> Any:
+        """Return the reply, waiting for it up to `timeout` seconds; a list if several were wanted.
+
+        Raises StillPending if there is none yet, which is no failure: ask again. Raises
+        RequestFailed, RequestExpired or RequestCancelled if there will be none, UnknownRequest if
+        there is no such request, and WaitingInTransaction if it is told to wait in a transaction,
+        as that of a handler: what was asked in it is sent behind it.
+        """
+        with no_coroutine("result()", "aresult()"):
+            if timeout > 0 and in_transaction(connections[self.using]):
+                raise _in_transaction()
+            ends = time.monotonic() + timeout
+            pause = FIRST_PAUSE
+            with Wakeup(self.using, self.id, wait=timeout > 0) as wakeup:
+                while (found := self._settlement()) is None:
+                    left = ends - time.monotonic()
+                    if left <= 0:
+                        raise self._pending(timeout)
+                    wakeup.wait(min(pause, left))
+                    pause = min(pause * 1.5, LAST_PAUSE)
+            return self._result(found)
+
+    async def aresult(self, timeout: float = 0.0) -> Any:
+        """Do what result() does, in a coroutine: it looks from time to time, and blocks nobody."""
+        ends = time.monotonic() + timeout
+        pause = FIRST_PAUSE
+        while (found := await sync_to_async(self._look)(timeout)) is None:
+            left = ends - time.monotonic()
+            if left <= 0:
+                raise self._pending(timeout)
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 1.5, LAST_PAUSE)
+        return await sync_to_async(self._result)(found)
+
+    def cancel(self, *, by: str = "") -> bool:
+        """Settle the request as cancelled; tell whether this has done it.
+
+        False if it has ended already, however. In the running transaction, if there is one. An
+        answer that comes later is kept, and changes nothing. Raises UnknownRequest.
+        """
+        from outbox.replies.settling import cancel  # noqa: PLC0415 - models are not loaded at import
+
+        with no_coroutine("cancel()", "acancel()"):
+            return cancel(self.id, using=self.using, by=by)
+
+    async def acancel(self, *, by: str = "") -> bool:
+        """Run cancel() in the thread that holds this task's database connections."""
+        return await sync_to_async(self.cancel)(by=by)
+
+    def _look(self, timeout: float) -> "Settlement | None":
+        if timeout > 0 and in_transaction(connections[self.using]):
+            raise _in_transaction()
+        return self._settlement()
+
+    def _settlement(self) -> "Settlement | None":
+        from outbox.models import Request, Settlement  # noqa: PLC0415 - not loaded at import
+
+        try:
+            wanted = UUID(self.id)
+        except ValueError as exc:
+            raise UnknownRequest(f"{self.id!r} is no id of a request.") from exc
+        ended = Settlement.objects.using(self.using).filter(request__message_id=wanted)
+        asked = Request.objects.using(self.using).filter(message_id=wanted)
+        if (found := ended.first()) is None and not asked.exists():
+            raise UnknownRequest(f"There is no request {self.id} in {self.using!r}.")
+        return found
+
+    def _result(self, settlement: "Settlement") -> Any:
+        from outbox.models import Reply, Request  # noqa: PLC0415 - not loaded at import
+
+        counted = Reply.objects.using(self.using).filter(
+            request=settlement.pk, number__isnull=False
+        )
+        replies = [_event(each) for each in counted.order_by("number")]
+        kind: type[NoResult] | None = _NONE.get(Outcome(settlement.outcome))
+        if kind is not None:
+            reason = f": {settlement.reason}" if settlement.reason else ""
+            raise kind(
+                f"Request {self.id} is {settlement.outcome}{reason}.",
+                request_id=self.id,
+                replies=replies,
+            )
+        wanted = (
+            Request.objects.using(self.using).values_list("wanted", flat=True).get(pk=settlement.pk)
+        )
+        return replies[0] if wanted == 1 else replies
+
+    def _pending(self, timeout: float) -> StillPending:
+        waited = f" after {timeout:g} s" if timeout > 0 else ""
+        return StillPending(
+            f"Request {self.id} is pending{waited}. Its result can be asked for again.",
+            request_id=self.id,
+        )
+
+
+def _in_transaction() -> WaitingInTransaction:
+    return WaitingInTransaction(
+        "A transaction is open. What was asked in it is sent when it commits, so waiting for the "
+        "answer in it never ends. Wait behind the atomic() block, and not in a handler: handle the "
+        "reply there with a handler of its own, for the class of the reply."
+    )
+
+
+def _event(reply: "Reply") -> Any:
+    """Return the event of a reply, of its class if that is known here."""
+    envelope = Envelope(
+        id=reply.message_id,
+        source=reply.source,
+        type=reply.type,
+        version=reply.version,
+        content_type=reply.content_type,
+        data=bytes(reply.data),
+    )
+    return codec.decode(envelope, registry.find(reply.type, reply.version))

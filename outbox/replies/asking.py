@@ -1,0 +1,234 @@
+"""Ask: write a request and its deadline in the caller's transaction."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypedDict, Unpack
+from uuid import UUID
+
+import msgspec
+from asgiref.sync import sync_to_async
+from django.db import IntegrityError, connections, transaction
+
+from outbox.conf import outbox_settings
+from outbox.database.event_loop import no_coroutine
+from outbox.exceptions import ConfigurationError, InvalidEvent, OtherRequest
+from outbox.extensions.addresses import own_address
+from outbox.message import codec
+from outbox.message.cloudevents import MAX_ATTRIBUTE, flaw, format_time
+from outbox.message.envelope import Envelope
+from outbox.message.event_types import EventType
+from outbox.message.ids import uuid7_text
+from outbox.message.requests import EXPIRED, EXPIRY_TIME, IN_REPLY_TO, REPLY_TO
+from outbox.producer.drafting import Draft, draft_of, resolve
+from outbox.producer.emit import require_transaction, write
+from outbox.producer.writing import write_database, write_some_later
+from outbox.replies.asked import Asked
+from outbox.replies.declaring import check_within
+from outbox.signatures import no_option
+
+MAX_REPLIES = 10_000
+
+
+class AskOptions(TypedDict, total=False):
+    """The options of ask() that are those of emit()."""
+
+    key: object
+    subject: object
+    version: int | None
+    attributes: Mapping[str, str | int | bool]
+    correlation_id: str | None
+    causation_id: str | None
+
+
+_OPTIONS = ("within", "replies", "idempotency_key", "owner", "using", *AskOptions.__annotations__)
+
+
+def ask(
+    request: object,
+    payload: Any = None,
+    *,
+    within: timedelta | None = None,
+    replies: int = 1,
+    idempotency_key: str = "",
+    owner: str = "",
+    using: str | None = None,
+    **options: Unpack[AskOptions],
+) -> Asked:
+    """Ask in the running transaction: the request is sent if, and only if, that commits.
+
+    asked = outbox.ask(Quote(basket_id=42))
+    ...                                    # after the commit
+    answer = asked.result(timeout=3)
+
+    `within` is how long an answer counts, by default what the request's declaration says.
+    `replies` is how many are wanted: the request is settled with so many, or at its deadline.
+    `idempotency_key`: asked again by the same `owner` with the same key, it is the request that
+    there is already, also if two ask at once. The other options are those of emit().
+
+    Returns the request, which a waiting caller, a page that polls and a handler all read. Raises
+    what emit() raises; InvalidEvent for an event that is no request or a time that is none; and
+    OtherRequest for an idempotency key that was used for something else.
+    """
+    if unknown := [name for name in options if name not in AskOptions.__annotations__]:
+        raise TypeError(no_option("ask", unknown[0], _OPTIONS))
+    draft = draft_of("ask", request, payload, options)  # type: ignore[arg-type]
+    with no_coroutine("ask()", "aask()"):
+        event_type, asked_for = resolve(draft)
+        if not event_type.is_request:
+            raise InvalidEvent(
+                f"{event_type} is no request: declare it with @outbox.request(..., reply=...), or "
+                "emit() it."
+            )
+        length = event_type.within if within is None else within
+        try:
+            check_within(str(event_type), length)
+        except ConfigurationError as exc:
+            raise InvalidEvent(str(exc)) from None
+        assert length is not None
+        if type(replies) is not int or not 1 <= replies <= MAX_REPLIES:
+            raise InvalidEvent(f"replies is 1 to {MAX_REPLIES:,}, not {replies!r}")
+        for name, value in (("owner", owner), ("idempotency_key", idempotency_key)):
+            if value and (problem := flaw(value, MAX_ATTRIBUTE)):
+                raise InvalidEvent(f"{name} {problem}")
+        alias = using or write_database()
+        require_transaction(connections[alias], "ask()")
+        once = _once(owner, event_type, idempotency_key) if idempotency_key else None
+        fingerprint = _fingerprint(event_type, asked_for, replies) if once else ""
+        if found := _asked_before(once, fingerprint, alias):
+            return found
+        asking = _Asking(
+            draft=draft,
+            within=length,
+            replies=replies,
+            owner=owner,
+            once=once,
+            fingerprint=fingerprint,
+        )
+        return _ask(asking, alias)
+
+
+async def aask(
+    request: object,
+    payload: Any = None,
+    *,
+    within: timedelta | None = None,
+    replies: int = 1,
+    idempotency_key: str = "",
+    owner: str = "",
+    using: str | None = None,
+    **options: Unpack[AskOptions],
+) -> Asked:
+    """Run ask() in the thread that holds this task's database connections."""
+    return await sync_to_async(ask)(
+        request,
+        payload,
+        within=within,
+        replies=replies,
+        idempotency_key=idempotency_key,
+        owner=owner,
+        using=using,
+        **options,
+    )
+
+
+def _ask(asking: "_Asking", using: str) -> Asked:
+    try:
+        # Three tables, of which none shall have anything if one of them refuses.
+        with transaction.atomic(using=using):
+            return asking.write(using)
+    except IntegrityError:
+        found = _asked_before(asking.once, asking.fingerprint, using)
+        if found is None:
+            raise
+        return found  # somebody else was quicker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asking:
+    """A request that is about to be written."""
+
+    draft: Draft
+    within: timedelta
+    replies: int
+    owner: str
+    once: str | None
+    fingerprint: str
+
+    def write(self, using: str) -> Asked:
+        from outbox.models import Request  # noqa: PLC0415 - models are not loaded at import
+
+        address = own_address()
+        envelope = write([self.draft], using, finish=partial(_addressed, address, self.within))[0]
+        expiry = _expiry(envelope, address)
+        # By the clock of the database, which is that of whoever delivers it.
+        later = write_some_later(connections[using], [expiry], [self.within], outbox_settings())
+        deadline = later[0].time
+        assert deadline is not None
+        row = Request(
+            message_id=UUID(envelope.id),
+            type=envelope.type,
+            version=envelope.version,
+            correlation_id=envelope.correlation_id or envelope.id,
+            owner=self.owner,
+            wanted=self.replies,
+            asked_at=deadline - self.within,
+            deadline=deadline,
+            expiry_id=UUID(expiry.id),
+            once=self.once,
+            fingerprint=self.fingerprint,
+        )
+        row.save(using=using, force_insert=True)
+        return Asked(id=envelope.id, using=using)
+
+
+def _addressed(address: str, within: timedelta, envelope: Envelope) -> Envelope:
+    """Return a request with where its reply is to go, and about until when."""
+    assert envelope.time is not None
+    own = {REPLY_TO: address, EXPIRY_TIME: format_time(envelope.time + within)}
+    return msgspec.structs.replace(envelope, attributes={**envelope.attributes, **own})
+
+
+def _expiry(request: Envelope, address: str) -> Envelope:
+    """Return what this service sends to itself, to be delivered at the deadline."""
+    return Envelope(
+        id=uuid7_text(),
+        source=request.source,
+        type=EXPIRED,
+        data=b"{}",
+        topic=address,
+        time=request.time,
+        correlation_id=request.correlation_id,
+        causation_id=request.id,
+        attributes={IN_REPLY_TO: request.id},
+    )
+
+
+def _once(owner: str, event_type: EventType, key: str) -> str:
+    """Return what is unique of an idempotency key: it is one owner's, for one type of request."""
+    return hashlib.sha256(json.dumps([owner, event_type.name, key]).encode()).hexdigest()
+
+
+def _fingerprint(event_type: EventType, payload: Any, replies: int) -> str:
+    about = json.dumps([event_type.version, replies]).encode()
+    return hashlib.sha256(about + codec.encode(payload, event_type)).hexdigest()
+
+
+def _asked_before(once: str | None, fingerprint: str, using: str) -> Asked | None:
+    """Return the request that an idempotency key stands for already, if it does."""
+    if once is None:
+        return None
+    from outbox.models import Request  # noqa: PLC0415 - models are not loaded at import
+
+    found = Request.objects.using(using).filter(once=once).first()
+    if found is None:
+        return None
+    if found.fingerprint != fingerprint:
+        raise OtherRequest(
+            f"This idempotency key stands for request {found.message_id}, which says something "
+            "else. Use another key for another request."
+        )
+    return Asked(id=str(found.message_id), using=using)

@@ -1,0 +1,1 @@
+"""What the rows say in numbers, for Prometheus."""

@@ -1,0 +1,1 @@
+"""Spans of OpenTelemetry for what becomes of a message; nothing, unless OUTBOX["TRACING"] is on."""

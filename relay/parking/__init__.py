@@ -1,0 +1,1 @@
+"""Messages that the broker refused: keep them, try them again, let people decide."""

@@ -1,0 +1,1 @@
+"""What the checkpoints say, derived and read only: states, progress, sessions."""

@@ -1,0 +1,33 @@
+"""What happens in the service. A tag identifies a change, or what one caused."""
+
+from dataclasses import dataclass
+
+import outbox
+from tests.proofs.faults.service.vocabulary import CHANGED, HOPPED, RARE
+
+
+@outbox.event(CHANGED, key="key")
+@dataclass(frozen=True, slots=True)
+class Changed:
+    key: str
+    version: int
+    tag: str
+
+
+@outbox.event(RARE, key="key")
+@dataclass(frozen=True, slots=True)
+class Rare:
+    key: str
+    version: int
+    tag: str
+
+
+@outbox.event(HOPPED, key="tag")
+@dataclass(frozen=True, slots=True)
+class Hopped:
+    """Caused by a change, whose tag it carries."""
+
+    tag: str
+
+
+EVENTS = {CHANGED: Changed, RARE: Rare}

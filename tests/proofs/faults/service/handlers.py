@@ -1,0 +1,42 @@
+"""One effect per event, and a second, scheduled event for some. Now and then a handler fails."""
+
+import random
+
+from django.conf import settings
+
+import outbox
+from inbox import handler
+from tests.proofs.faults.service.events import Changed, Hopped, Rare
+from tests.proofs.faults.service.models import Effect
+from tests.proofs.faults.service.vocabulary import CHANGED, HANDLERS, HOPPED, RARE, hops
+
+GROUP = settings.FAULTS_GROUP
+FAILING = 0.02
+"""Which part of the calls fails, after its effect."""
+DELAY = 0.05
+"""Seconds by which a second event is put off."""
+
+
+class Stumble(Exception):
+    """The handler fails this time."""
+
+
+@handler(Changed, name=HANDLERS[CHANGED], group=GROUP)
+def note(event: Changed, message: outbox.Envelope) -> None:
+    Effect.objects.create(handler=HANDLERS[CHANGED], tag=event.tag)
+    if hops(event.version):
+        outbox.emit(Hopped(tag=event.tag), delay=DELAY)
+    if random.random() < FAILING:
+        raise Stumble
+
+
+@handler(Rare, name=HANDLERS[RARE], group=GROUP)
+def note_rare(event: Rare, message: outbox.Envelope) -> None:
+    Effect.objects.create(handler=HANDLERS[RARE], tag=event.tag)
+    if hops(event.version):
+        outbox.emit(Hopped(tag=event.tag))
+
+
+@handler(Hopped, name=HANDLERS[HOPPED], group=GROUP)
+def note_hop(event: Hopped, message: outbox.Envelope) -> None:
+    Effect.objects.create(handler=HANDLERS[HOPPED], tag=event.tag)
