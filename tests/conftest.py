@@ -7,6 +7,7 @@ from weakref import WeakSet
 import pytest
 from django.db import connection
 from django.test import Client
+from django.utils import translation
 
 from outbox.celery import apps_in_use
 from project import database_url as database_urls
@@ -73,6 +74,13 @@ def _logging_as_it_was() -> Iterator[None]:
     before = logging.getLogger().level
     yield
     assert logging.getLogger().level == before
+
+
+@pytest.fixture(autouse=True)
+def _language_as_it_was() -> Iterator[None]:
+    """Forget the language of a test's requests: Django leaves it on the thread."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture
