@@ -237,7 +237,8 @@ def test_a_bound_is_below_what_was_at_work(kind: type[Follower], skipped: int) -
     emit(1)
     mark = Bookmark(cluster=0, floor="") if kind is ById else kind("default").beginning()
     with connection.cursor() as cursor:
-        cursor.execute("SELECT nextval(pg_get_serial_sequence('django_outbox_message', 'position'))")
+        sequence = "pg_get_serial_sequence('django_outbox_message', 'position')"
+        cursor.execute(f"SELECT nextval({sequence})")
         [taken] = cursor.fetchone()
     emit(1)
     found, mark = read_all(mark, kind=kind)
