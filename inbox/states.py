@@ -29,6 +29,7 @@ class Reason(TextChoices):
     STALE = "stale", _("its key has gone past its sequence number")
     REDELIVERED = "redelivered", _("the broker delivered it again")
     CRASHED = "crashed", _("its handler ended the process")
+    CANCELLED = "cancelled", _("whoever asked wants no answer any more")
 
 
 class Event(TextChoices):
@@ -40,6 +41,7 @@ class Event(TextChoices):
     HELD = "held", _("an earlier message of its key is not processed")
     STALE = "stale", _("its key has gone past its sequence number")
     REDELIVERED = "redelivered", _("it came again: whoever had it may have died of it")
+    CANCELLED = "cancelled", _("whoever asked wants no answer any more")
     RETRY = "retry", _("a person wants it handled again")
     DISCARD = "discard", _("a person gives it up")
     RESTORE = "restore", _("a person wants back what was given up")
@@ -58,11 +60,13 @@ TRANSITIONS: Mapping[tuple[State | None, Event], State] = {
     (None, Event.HELD): State.WAITING,
     (None, Event.STALE): State.SKIPPED,
     (None, Event.REDELIVERED): State.RETRYING,
+    (None, Event.CANCELLED): State.SKIPPED,
     (State.RETRYING, Event.HANDLED): State.PROCESSED,
     (State.RETRYING, Event.FAILED): State.RETRYING,
     (State.RETRYING, Event.REJECTED): State.DEAD,
     (State.RETRYING, Event.HELD): State.WAITING,
     (State.RETRYING, Event.STALE): State.SKIPPED,
+    (State.RETRYING, Event.CANCELLED): State.SKIPPED,
     (State.RETRYING, Event.RETRY): State.RETRYING,
     (State.RETRYING, Event.DISCARD): State.DISCARDED,
     (State.WAITING, Event.HANDLED): State.PROCESSED,
@@ -70,6 +74,7 @@ TRANSITIONS: Mapping[tuple[State | None, Event], State] = {
     (State.WAITING, Event.REJECTED): State.DEAD,
     (State.WAITING, Event.HELD): State.WAITING,
     (State.WAITING, Event.STALE): State.SKIPPED,
+    (State.WAITING, Event.CANCELLED): State.SKIPPED,
     (State.WAITING, Event.DISCARD): State.DISCARDED,
     (State.DEAD, Event.RETRY): State.RETRYING,
     (State.DEAD, Event.DISCARD): State.DISCARDED,

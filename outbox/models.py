@@ -201,14 +201,18 @@ class DoneOnce(models.Model):
 class Request(models.Model):
     """What was asked, and until when an answer counts. People know it by the id of its message.
 
+    `source`, `topic` and `key` are those of the message: what is said behind it goes the same way.
     `deadline` is by the clock of the database; `expiry_id` is the scheduled message that says so
     then. `once` is a hash of the owner and the idempotency key, `fingerprint` one of what was asked
     with it.
     """
 
     message_id = models.UUIDField(_("message id"), unique=True)
+    source = models.CharField(_("source"), max_length=MAX_ATTRIBUTE, default="")
     type = models.CharField(_("type"), max_length=MAX_NAME)
     version = models.IntegerField(_("version"))
+    topic = models.CharField(_("topic"), max_length=MAX_NAME, default="")
+    key = models.CharField(_("key"), max_length=MAX_ATTRIBUTE, null=True)  # noqa: DJ001
     correlation_id = models.CharField(_("correlation id"), max_length=MAX_ATTRIBUTE)
     owner = models.CharField(_("owner"), max_length=MAX_ATTRIBUTE, blank=True)
     wanted = models.PositiveIntegerField(_("replies wanted"))

@@ -33,6 +33,7 @@ class Handler:
     `gap_timeout` (seconds) are None for those of INBOX. `on_dead` is called with the id of a
     message that the handler has failed on for good, and with what it raised, if it did.
     `addressed`: it takes what is sent to the address of its group, of whatever type.
+    `in_every_group`: it takes what comes to any queue, and needs none of its own.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Handler:
     gap_timeout: float | None = None
     on_dead: Callable[[str, BaseException | None], None] | None = None
     addressed: bool = False
+    in_every_group: bool = False
 
     @property
     def group(self) -> str:
@@ -80,6 +82,10 @@ class Handler:
                 f"its sequence number is no whole number of 64 bits but {name_of(number)}"
             )
         return number
+
+    def serves(self, group: str | None) -> bool:
+        """Tell whether this handler is of a group, of any if that is None."""
+        return group is None or self.in_every_group or self.group == group
 
     def wants(self, event_type: str) -> bool:
         """Tell whether this handler is for the events of a type."""
@@ -153,7 +159,7 @@ class HandlerRegistry:
         return [
             found
             for found in self._handlers.values()
-            if found.wants(event_type) and (group is None or found.group == group)
+            if found.wants(event_type) and found.serves(group)
         ]
 
     def for_message(self, envelope: Envelope, group: str | None = None) -> list[Handler]:
@@ -161,14 +167,15 @@ class HandlerRegistry:
         return [
             found
             for found in self._handlers.values()
-            if found.takes(envelope) and (group is None or found.group == group)
+            if found.takes(envelope) and found.serves(group)
         ]
 
     def groups(self) -> dict[str, list[Handler]]:
-        """Return all handlers by group."""
+        """Return all handlers by group, but those that are in every one."""
         groups: dict[str, list[Handler]] = {}
         for found in self._handlers.values():
-            groups.setdefault(found.group, []).append(found)
+            if not found.in_every_group:
+                groups.setdefault(found.group, []).append(found)
         return groups
 
     def __iter__(self) -> Iterator[Handler]:

@@ -7,7 +7,7 @@ statement more, and handled later by inbox.receiving.retries. So all of a batch 
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from inbox.calling.calls import Calls
@@ -23,13 +23,16 @@ from inbox.receiving import dead_letters, instruments, settlement
 from inbox.receiving.dead_letters import Unusable
 from inbox.receiving.isolation import isolation
 from inbox.receiving.tally import Tally
-from inbox.replies import faults
+from inbox.replies import faults, withdrawals
+from inbox.replies.withdrawals import NAME as WITHDRAWALS
+from inbox.replies.withdrawals import Target
 from inbox.states import State
 from outbox.error_text import storable, text_of
 from outbox.exceptions import UndecodableMessage
 from outbox.failpoints import hit
 from outbox.message.cloudevents import bounded
 from outbox.message.envelope import Envelope
+from outbox.message.requests import CANCELLED
 from outbox.tracing.hooks import now, received
 
 
@@ -128,11 +131,13 @@ class Batch:
         self._faults: list[tuple[Settlement, Envelope]] = []
         self._handled: set[Claim] = set()
         self._counted: set[Claim] = set()
+        self._withdrawn: list[Envelope] = []
         wanted = self._wanted = self._decode()
+        self._cancelled = _cancelled(wanted)
         hit("inbox.received")
         keys = {
             key for item in wanted for handler in item.handlers if (key := _line(handler, item))
-        }
+        } | {key for each in self._cancelled.values() if (key := each.line)}
         # Before the receipts: whoever waits for one of those holds all its lines already.
         self._ledger.lock(keys)
         self._claims = self._claim(wanted)
@@ -150,6 +155,8 @@ class Batch:
                 if self._calls.over:
                     return
         self._calls.finish()
+        withdrawn = [each for m in self._withdrawn for each in withdrawals.targets(m)]
+        self._kept += withdrawals.in_advance(withdrawn, claims)
         self._ledger.forget(sorted(claims.values()))
         self._write()
         faults.tell(self._faults, self._using)
@@ -168,6 +175,7 @@ class Batch:
         ready = {line.key: 0.0 for line in self._lines.values() if line.ready}
         self._ledger.wake(ready)
         self.woke |= bool(ready)
+        self.woke |= withdrawals.apply(self._ledger, self._withdrawn)
 
     def _keep_handled(self) -> None:
         """Let no receipts stand but those of handlers that have run; the others are to come."""
@@ -194,6 +202,8 @@ class Batch:
                 self._dead(Unusable(delivery, reason, text_of(exc), self._group or ""), place)
                 continue
             wanting = handlers.for_message(envelope, self._group)
+            if not wanting and envelope.type == CANCELLED:
+                continue  # nobody here answers anything
             usable = [handler for handler in wanting if handler.version in (None, envelope.version)]
             if usable:
                 wanted.append(Wanted(place, delivery, envelope, self.results[place], usable))
@@ -226,6 +236,8 @@ class Batch:
             for handler in item.handlers:
                 message, name, source = claim = item.claim(handler)
                 rows[claim] = (name, source, message, bounded(envelope.type), flow)
+        for claim, target in self._cancelled.items():
+            rows.setdefault(claim, target.row)
         # Every process claims in the same order, so that two cannot wait for each other.
         return self._ledger.claim([rows[claim] for claim in sorted(rows)])
 
@@ -240,11 +252,16 @@ class Batch:
             tally.duplicates += not again
             return
         line = self._lines.get(key) if (key := _line(handler, item)) else None
-        settled, place = self._decide(handler, item, line)
+        if target := self._cancelled.get(claim):
+            settled, place = target.settlement(None), 0
+        else:
+            settled, place = self._decide(handler, item, line)
         tally.count(settled)
         self._all.append(settled)
         if settled.state is State.PROCESSED:
             self._handled.add(claim)
+            if handler.name == WITHDRAWALS:
+                self._withdrawn.append(item.envelope)
         if settled.state is State.PROCESSED and settled.reason is None:
             return
         if settled.state is State.DEAD:
@@ -322,6 +339,16 @@ def _line(handler: Handler, item: Wanted) -> LineKey | None:
     if not handler.ordered or item.envelope.key is None:
         return None
     return LineKey(handler.name, bounded(item.envelope.source), bounded(item.envelope.key))
+
+
+def _cancelled(wanted: Iterable[Wanted]) -> dict[Claim, Target]:
+    """Return the requests that are cancelled by some messages, for each handler."""
+    return {
+        target.claim: target
+        for item in wanted
+        if item.envelope.type == CANCELLED
+        for target in withdrawals.targets(item.envelope)
+    }
 
 
 def _kept(number: int, settled: Settlement, item: Wanted, place: int) -> Kept:

@@ -96,7 +96,7 @@ class Retries:
             return self._handle(self._begin(size, Suspects.LEAVE), seconds)
 
     def _begin(self, size: int, suspects: Suspects) -> Begun:
-        names = [each.name for each in handlers if self._group in (None, each.group)]
+        names = [each.name for each in handlers if each.serves(self._group)]
         stuck = self._stuck if self._clock() < self._stuck_until else frozenset()
         take_back = sorted(self._noted)
         begun = begin(self._ledger, names, size, take_back, without=stuck, suspects=suspects)

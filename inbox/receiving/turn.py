@@ -22,7 +22,7 @@ from inbox.ledger.rows import MessageName, Settled, Settlement, Stored
 from inbox.receiving import settlement
 from inbox.receiving.crash_notes import Begun
 from inbox.receiving.tally import Tally
-from inbox.replies import faults
+from inbox.replies import faults, withdrawals
 from inbox.states import Reason, State
 from outbox.exceptions import UndecodableMessage
 from outbox.failpoints import hit
@@ -61,6 +61,7 @@ class Work:
         self._turn.add(self._earlier)
         self._settled: list[Settled] = []
         self._faults: list[tuple[Settlement, Envelope]] = []
+        self._withdrawn: list[Envelope] = []
         self._advanced: list[Line] = []
         self._places: dict[int, int] = {}
         self._woken: dict[LineKey, float] = {}
@@ -80,6 +81,7 @@ class Work:
         self._ledger.advance(self._advanced)
         self._ledger.wake(self._woken)
         faults.tell(self._faults, self._ledger.using)
+        self._turn.more |= withdrawals.apply(self._ledger, self._withdrawn)
 
     def keep(self) -> None:
         """Write what has become of this turn's calls until now; the others are to come."""
@@ -125,6 +127,9 @@ class Work:
         usable = self._usable(handler, row)
         settled = usable if isinstance(usable, Settlement) else self._attempt(handler, row, *usable)
         self._settle(row, settled)
+        if handler.name == withdrawals.NAME and settled.state is State.PROCESSED:
+            assert not isinstance(usable, Settlement)
+            self._withdrawn.append(usable[1])
         if handler.ordered and row.key and settled.state is State.PROCESSED:
             # It kept no order when this one came in; what came since waits behind it.
             self._woken[LineKey(row.handler, row.source, row.key)] = 0.0

@@ -35,9 +35,16 @@ def request_type(handler: Handler, envelope: Envelope) -> EventType | None:
 
     It answers what it was declared for by class or name. One with a pattern only looks on.
     """
-    if REPLY_TO not in envelope.attributes or handler.pattern != envelope.type:
+    if REPLY_TO not in envelope.attributes:
         return None
-    found = event_types.find(envelope.type, envelope.version)
+    return answers(handler, envelope.type, envelope.version)
+
+
+def answers(handler: Handler, event_type: str, version: int) -> EventType | None:
+    """Return the request that a handler answers, of some type and version; None if it does not."""
+    if handler.pattern != event_type or handler.version not in (None, version):
+        return None
+    found = event_types.find(event_type, version)
     return found if found is not None and found.is_request else None
 
 
@@ -95,8 +102,8 @@ def answer(request_id: str | UUID, reply: object, *, source: str = "") -> Envelo
         if rows.filter(pk=row.pk).delete()[0]:
             return envelope
     raise UnknownRequest(
-        f"No request {request_id} is open here: it was answered, it was never received, or no "
-        "handler has returned inbox.LATER for it."
+        f"No request {request_id} is open here: it was answered or cancelled, it was never "
+        "received, or no handler has returned inbox.LATER for it."
     )
 
 

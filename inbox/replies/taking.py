@@ -4,6 +4,7 @@ from typing import Any
 
 from inbox.conf import inbox_settings
 from inbox.handlers.registry import Handler, handlers
+from inbox.replies.withdrawals import WITHDRAWALS
 from outbox.extensions.addresses import register_group
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import registry as event_types
@@ -33,6 +34,7 @@ def install() -> None:
     register_group(lambda: inbox_settings().group)
     if any(each.is_request for each in event_types):
         handlers.add(REPLIES)
+        handlers.add(WITHDRAWALS)
 
 
 REPLIES = Handler(name=NAME, pattern=NAME, function=take, addressed=True)

@@ -60,6 +60,8 @@ class InboxReporter(Reporter):
 
     def declared(self) -> Iterable[Declared]:
         for handler in handlers:
+            if handler.in_every_group:
+                continue
             yield Declared(handler=handler.name, group=handler.group, pattern=handler.pattern)
 
     def observed(self, limit: int) -> Iterable[Observed]:

@@ -12,6 +12,7 @@ from inbox.receiving.batch import Batch
 from inbox.receiving.retries import Retries
 from inbox.receiving.tally import Tally
 from outbox.message.envelope import Envelope
+from outbox.message.requests import CANCELLED
 
 logger = logging.getLogger("inbox")
 
@@ -43,7 +44,7 @@ def receive(page: Sequence[Envelope], *, using: str, seconds: float = math.inf) 
         raise
     _lost.discard(using)
     for envelope, result in zip(page, results, strict=False):
-        if result == UNTOUCHED:
+        if result == UNTOUCHED and envelope.type != CANCELLED:
             _tell_unhandled(envelope.type)
     return [None for _ in results]
 

@@ -17,6 +17,8 @@ FAILED = "outbox.request.failed"
 """The type of what is sent instead of a reply when a handler has failed on a request for good."""
 EXPIRED = "outbox.request.expired"
 """The type of what an asker sends to itself, to be delivered at the deadline."""
+CANCELLED = "outbox.request.cancelled"
+"""The type of what an asker sends behind a request, the same way, when it wants no answer."""
 
 _PREFIX = "outbox.replies."
 _ADDRESS = re.compile(r"outbox\.replies\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")

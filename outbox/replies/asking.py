@@ -170,6 +170,9 @@ class _Asking:
         assert deadline is not None
         row = Request(
             message_id=UUID(envelope.id),
+            source=envelope.source,
+            topic=envelope.topic,
+            key=envelope.key,
             type=envelope.type,
             version=envelope.version,
             correlation_id=envelope.correlation_id or envelope.id,

@@ -12,6 +12,7 @@ from outbox.message.envelope import Envelope
 from outbox.models import Reply, Request, Settlement
 from outbox.producer.scheduling import cancel as cancel_scheduled
 from outbox.replies.waking import wake_on_commit
+from outbox.replies.withdrawing import withdraw
 from outbox.states import Outcome
 
 logger = logging.getLogger("outbox")
@@ -20,12 +21,18 @@ MAX_REASON = 255
 
 
 def cancel(request_id: str, *, using: str, by: str = "") -> bool:
-    """Settle a request as cancelled; tell whether this has done it. Raises UnknownRequest."""
+    """Settle a request as cancelled; tell whether this has done it. Raises UnknownRequest.
+
+    Whoever answers is told, behind the request.
+    """
     with transaction.atomic(using=using):
         request = _locked(request_id, using)
         if request is None:
             raise UnknownRequest(f"There is no request {request_id} in {using!r}.")
-        return _settle(request, Outcome.CANCELLED, using, by=by)
+        if not _settle(request, Outcome.CANCELLED, using, by=by):
+            return False
+        withdraw(request, using)
+        return True
 
 
 def expire(request_id: str, *, using: str) -> bool:

@@ -229,3 +229,73 @@ def test_killed_on_either_side(pair: Pair, service: str, command: str, failpoint
     assert sorted(answers) == sorted((name, 1) for name in ids)
     sent = pair.answering.rows("SELECT count(*) FROM django_outbox_message")
     assert sent == [(ASKED,)]
+
+
+def end(process: Process) -> None:
+    """End a process in an orderly way."""
+    process.send(signal.SIGTERM)
+    assert process.wait() == 0, process.output
+
+
+RECEIPTS = (
+    "SELECT state, reason, count(*) FROM django_inbox_receipt "
+    "WHERE handler = 'answering.square' GROUP BY 1, 2 ORDER BY 1, 2"
+)
+OPEN = "SELECT count(*) FROM django_inbox_openrequest"
+
+
+@pytest.mark.parametrize("failpoint", ["", "inbox.handled:1", "inbox.committed:1"])
+def test_what_is_cancelled_is_so_on_both_sides(pair: Pair, failpoint: str) -> None:
+    """What was to be tried again is skipped, what was to be answered later is closed.
+
+    Also if the consumer that is told of it is killed, and another one goes on.
+    """
+    count = 10
+    with ExitStack() as stack:
+        processes = running(stack, pair)
+        retried = pair.asking.run("ask.py", "4000", str(count), "600").split()
+        later = pair.asking.run("ask.py", "3000", str(count), "600").split()
+        answered = pair.asking.run("ask.py", "1", str(count), "600").split()
+        until(lambda: pair.answering.rows(OPEN) == [(count,)])
+        until(lambda: pair.outcomes() == {"answered": count})
+        if failpoint:
+            end(processes["answering", "consume"])
+            victim = stack.enter_context(pair.answering.start("consume", failpoint))
+            until(partial(ready, pair.answering, victim), every=0.2)
+        printed = pair.asking.run("cancel.py", *retried, *later, *answered)
+        assert int(printed) == 2 * count
+        if failpoint:
+            assert victim.wait(60) == -signal.SIGKILL
+            stack.enter_context(pair.answering.start("consume"))
+        until(lambda: pair.answering.rows(OPEN) == [(0,)])
+        until(lambda: ("skipped", "cancelled", count) in pair.answering.rows(RECEIPTS))
+        late = pair.asking.run("ask.py", "1", "1", "600").split()  # and it goes on
+        until(lambda: pair.outcomes().get("answered") == count + len(late))
+
+    assert pair.outcomes() == {"answered": count + 1, "cancelled": 2 * count}
+    assert pair.answering.rows(RECEIPTS) == [
+        ("processed", "cancelled", count),
+        ("processed", None, count + 1),
+        ("skipped", "cancelled", count),
+    ]
+    assert pair.answering.rows("SELECT count(*) FROM django_inbox_deadletter") == [(0,)]
+
+
+def test_what_is_cancelled_before_it_is_there_is_never_handled(pair: Pair) -> None:
+    """While nobody consumes: the request and its end come in one batch, or in two."""
+    with ExitStack() as stack:
+        processes = running(stack, pair)
+        end(processes["answering", "consume"])
+        ids = pair.asking.run("ask.py", "1", "10", "600").split()
+        assert int(pair.asking.run("cancel.py", *ids)) == len(ids)
+        stack.enter_context(pair.answering.start("consume"))
+        until(
+            lambda: (
+                pair.answering.rows("SELECT count(*) FROM django_inbox_receipt")
+                == [(2 * len(ids),)]
+            )
+        )
+    assert pair.outcomes() == {"cancelled": len(ids)}
+    handled = pair.answering.rows("SELECT count(*) FROM django_outbox_message")
+    found = {(state, reason): number for state, reason, number in pair.answering.rows(RECEIPTS)}
+    assert found.get(("skipped", "cancelled"), 0) == len(ids) - handled[0][0]

@@ -2,8 +2,8 @@
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,102 +14,28 @@ from django.test import override_settings
 
 import inbox
 import outbox
-from inbox.handlers.registry import Handler, handlers
 from inbox.models import OpenRequest, Receipt
-from inbox.replies import taking
 from inbox.states import State
 from inbox.verdicts import RetryPolicy
 from outbox.exceptions import ConfigurationError
 from outbox.extensions.pruning import cutoff, pruners
 from outbox.message.envelope import Envelope
-from outbox.message.event_types import registry
 from outbox.message.requests import EXPIRED, FAILED
 from outbox.models import Message, Reply, Request, Scheduled, Settlement
 from outbox.producer.scheduling import deliver_due
-from relay.log import open_log
-from relay.transfer import transfer
 from tests.inbox.support import receive
-from tests.kit.support import RecordingBroker
+from tests.requests.support import (
+    ANSWERER,
+    ASKER,
+    Declined,
+    Given,
+    Quote,
+    Wire,
+    ask,
+    reply_to,
+)
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
-
-ASKER, ANSWERER = "asker", "pricing"
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    amount: int
-
-
-@dataclass(frozen=True, slots=True)
-class Declined:
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Quote:
-    basket_id: int
-
-
-class Wire:
-    """One service that asks and one that answers, in one database, by a broker in memory."""
-
-    def __init__(self) -> None:
-        self.broker = RecordingBroker()
-        self._taken = 0
-
-    def publish(self) -> list[Envelope]:
-        """Publish what is pending; return what that was."""
-        log = open_log("mine", using="default", start="beginning")
-        while log.lanes_with_work(1):
-            transfer(log, self.broker, 0, 100)
-        new = self.broker.published[self._taken :]
-        self._taken += len(new)
-        return new
-
-    def run(self) -> None:
-        """Let everything pass until nothing is left."""
-        while page := self.publish():
-            for each in page:
-                receive(each, group=ANSWERER)
-                receive(each, group=ASKER)
-
-
-@pytest.fixture
-def wire() -> Iterator[Wire]:
-    relays = {"mine": {"BACKEND": "relay.brokers.local.LocalBroker"}}
-    added = [
-        outbox.event("pricing.quote.given")(Given),
-        outbox.event("pricing.quote.declined")(Declined),
-        outbox.request("pricing.quote", key="basket_id", reply=(Given, Declined))(Quote),
-    ]
-    with override_settings(OUTBOX={"LANES": 1}, INBOX={"GROUP": ASKER}, RELAYS=relays):
-        taking.install()
-        yield Wire()
-    handlers.remove(taking.NAME)
-    for each in added:
-        registry.remove(registry.of_class(each))
-
-
-@pytest.fixture
-def answer() -> Iterator[Callable[..., None]]:
-    """Registers a handler that answers, and forgets it after the test."""
-    names: list[str] = []
-
-    def answer(function: Callable[[Any, Envelope], object], **options: Any) -> None:
-        name = f"answers.{len(names)}"
-        options = {"pattern": "pricing.quote", "declared_group": ANSWERER} | options
-        handlers.add(Handler(name=name, function=function, **options))
-        names.append(name)
-
-    yield answer
-    for name in names:
-        handlers.remove(name)
-
-
-def ask(**options: Any) -> outbox.Asked:
-    with transaction.atomic():
-        return outbox.ask(Quote(7), **options)
 
 
 def test_what_a_handler_returns_is_the_result(wire: Wire, answer: Callable[..., None]) -> None:
@@ -196,20 +122,6 @@ def replace_expiry(asked: outbox.Asked) -> Envelope:
         topic=row.topic,
         data=b"{}",
         attributes={"inreplyto": asked.id},
-    )
-
-
-def reply_to(request: Envelope, data: bytes, **attributes: Any) -> Envelope:
-    return Envelope(
-        **{
-            "id": str(uuid.uuid4()),
-            "source": "/pricing",
-            "type": "pricing.quote.given",
-            "topic": str(request.attributes["replyto"]),
-            "data": data,
-            "attributes": {"inreplyto": request.id},
-            **attributes,
-        }
     )
 
 

@@ -1,0 +1,37 @@
+"""Tell whoever answers that the asker wants no answer any more."""
+
+import json
+from datetime import UTC, datetime
+
+from django.db import connections
+
+from outbox.conf import outbox_settings
+from outbox.message.envelope import Envelope
+from outbox.message.ids import uuid7_text
+from outbox.message.requests import CANCELLED, IN_REPLY_TO
+from outbox.models import Request
+from outbox.producer.writing import append
+
+
+def withdraw(request: Request, using: str) -> None:
+    """Send in the running transaction that a request is cancelled. It goes the way of the request.
+
+    With its source, topic and key, and in its lane, so that it comes to the same queues, behind it.
+    """
+    if not request.topic:
+        return  # asked before the way of requests was kept
+    request_id = str(request.message_id)
+    envelope = Envelope(
+        id=uuid7_text(),
+        source=request.source,
+        type=CANCELLED,
+        data=json.dumps({"type": request.type, "version": request.version}).encode(),
+        topic=request.topic,
+        key=request.key,
+        time=datetime.now(UTC),
+        correlation_id=request.correlation_id,
+        causation_id=request_id,
+        attributes={IN_REPLY_TO: request_id},
+    )
+    scope = request_id if request.key is None else request.key
+    append(connections[using], [envelope], outbox_settings(), scope=scope)
