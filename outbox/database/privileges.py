@@ -162,7 +162,7 @@ register_needs(
         SCHEDULED: ["SELECT", "UPDATE", "DELETE"],
     },
     # Without a right on the sequence newer servers give NULL, and pages would get slow in silence.
-    at_start={MESSAGE: ["SELECT", "INSERT"], SEQUENCE: ["SELECT"], SCHEDULED: ["SELECT"]},
+    at_start={MESSAGE: ["SELECT"], SEQUENCE: ["SELECT"], SCHEDULED: ["SELECT"]},
 )
 register_needs(
     "prune",
@@ -177,7 +177,7 @@ register_needs(
 register_needs(
     "person",
     {
-        MESSAGE: ["SELECT"],
+        MESSAGE: ["SELECT", "INSERT"],
         SEQUENCE: ["SELECT"],
         SCHEDULED: ["SELECT"],
         NOTE: ["SELECT", "INSERT", "UPDATE"],
