@@ -5,6 +5,16 @@ Safe to import before Django's apps are loaded.
 
 from inbox.handlers.registry import Handler, handler
 from inbox.replies.answering import LATER, answer
+from inbox.replies.progressing import progress
 from inbox.verdicts import Reject, Retry, RetryPolicy
 
-__all__ = ["LATER", "Handler", "Reject", "Retry", "RetryPolicy", "answer", "handler"]
+__all__ = [
+    "LATER",
+    "Handler",
+    "Reject",
+    "Retry",
+    "RetryPolicy",
+    "answer",
+    "handler",
+    "progress",
+]

@@ -34,6 +34,7 @@ from outbox.producer.scheduling import acancel, cancel
 from outbox.replies.asked import Asked
 from outbox.replies.asking import aask, ask
 from outbox.replies.declaring import request
+from outbox.replies.progress import Progress
 
 __all__ = [
     "AccessDenied",
@@ -52,6 +53,7 @@ __all__ = [
     "OtherRequest",
     "OutboxError",
     "PayloadTooLarge",
+    "Progress",
     "RequestCancelled",
     "RequestExpired",
     "RequestFailed",

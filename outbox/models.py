@@ -223,6 +223,11 @@ class Request(models.Model):
         _("idempotency key, hashed"), max_length=64, null=True, unique=True
     )
     fingerprint = models.CharField(_("fingerprint"), max_length=64, blank=True)
+    progress = models.FloatField(
+        _("progress"), null=True, help_text=_("from 0 to 1, as whoever answers says")
+    )
+    progress_text = models.CharField(_("what is said of it"), max_length=MAX_ATTRIBUTE, default="")
+    progress_at = InstantField(_("time of the progress"), null=True)
 
     class Meta:
         verbose_name = _("request")

@@ -8,9 +8,9 @@ from inbox.replies.withdrawals import WITHDRAWALS
 from outbox.extensions.addresses import register_group
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import registry as event_types
-from outbox.message.requests import EXPIRED, FAILED, IN_REPLY_TO
+from outbox.message.requests import EXPIRED, FAILED, IN_REPLY_TO, PROGRESS
 from outbox.producer.writing import write_database
-from outbox.replies import settling
+from outbox.replies import progress, settling
 
 NAME = "outbox.replies"
 
@@ -25,6 +25,8 @@ def take(event: Any, message: Envelope) -> None:
         settling.expire(request_id, using=using)
     elif message.type == FAILED:
         settling.fail(request_id, _reason(event), using=using, by=message.source)
+    elif message.type == PROGRESS:
+        progress.note(request_id, event, message.time, using=using)
     else:
         settling.answer(request_id, message, using=using, by=message.source)
 

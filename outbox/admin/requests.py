@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 from django.contrib import admin, messages
 from django.db.models import QuerySet, prefetch_related_objects
 from django.http import HttpRequest, HttpResponse
+from django.utils.formats import localize
 from django.utils.html import format_html
+from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext, ngettext_lazy
 
 from outbox.admin_support import html, payload
 from outbox.admin_support.actions import ActingAdmin
@@ -64,6 +65,7 @@ class RequestAdmin(ActingAdmin):
                     ("type", "version"),
                     ("asked", "until", "settled"),
                     ("owner", "wanted", "by"),
+                    ("shown_progress", "said"),
                     "shown_message",
                 )
             },
@@ -127,6 +129,16 @@ class RequestAdmin(ActingAdmin):
     def by(self, row: Request) -> str | None:
         return row.settlement.by or None if _ended(row) else None
 
+    @admin.display(description=_("progress"), empty_value=html.DASH)
+    def shown_progress(self, row: Request) -> str | None:
+        return None if row.progress is None else percent(row.progress)
+
+    @admin.display(description=_("said of it"))
+    def said(self, row: Request) -> str:
+        if row.progress_at is None:
+            return html.DASH
+        return format_html("{} {}", row.progress_text, html.stamp(row.progress_at))
+
     @admin.display(description=_("message id"))
     def shown_id(self, row: Request) -> str:
         return html.ident(row.message_id)
@@ -134,6 +146,11 @@ class RequestAdmin(ActingAdmin):
     @admin.display(description=_("message id"))
     def shown_message(self, row: Request) -> str:
         return html.code(row.message_id)
+
+
+def percent(share: float) -> str:
+    """Return a share in per cent, as the language writes it."""
+    return gettext("%(number)s %%") % {"number": localize(int(share * 100))}
 
 
 def state_of(row: Request) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet, prefetch_related_objects
+from rest_framework import serializers as rest
 from rest_framework.exceptions import NotFound
 
 from outbox.api import serializers
@@ -31,6 +32,11 @@ class RequestItem(serializers.Shape):
     settled_at = Instant(allow_null=True)
     settled_by = text(allow_null=True)
     reason = text(allow_null=True)
+    progress = rest.FloatField(
+        read_only=True, allow_null=True, help_text="from 0 to 1, as whoever answers says"
+    )
+    progress_text = text(allow_blank=True)
+    progress_at = Instant(allow_null=True)
 
 
 @with_operations({CANCEL.verb: CANCEL})

@@ -17,6 +17,8 @@ FAILED = "outbox.request.failed"
 """The type of what is sent instead of a reply when a handler has failed on a request for good."""
 EXPIRED = "outbox.request.expired"
 """The type of what an asker sends to itself, to be delivered at the deadline."""
+PROGRESS = "outbox.request.progress"
+"""The type of what says how far whoever answers has come."""
 CANCELLED = "outbox.request.cancelled"
 """The type of what an asker sends behind a request, the same way, when it wants no answer."""
 

@@ -23,6 +23,7 @@ from outbox.message import codec
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import registry
 from outbox.producer.writing import in_transaction
+from outbox.replies.progress import Progress
 from outbox.replies.waking import Wakeup
 from outbox.states import PENDING, Outcome
 
@@ -56,6 +57,20 @@ class Asked:
         """
         found = self._settlement()
         return PENDING if found is None else Outcome(found.outcome).value
+
+    def progress(self) -> Progress | None:
+        """Return how far whoever answers says it has come, the newest of it; None if it has not.
+
+        What it has said before the end stays. Raises UnknownRequest.
+        """
+        from outbox.models import Request  # noqa: PLC0415 - not loaded at import
+
+        rows = Request.objects.using(self.using).filter(message_id=self._uuid())
+        found = rows.values_list("progress", "progress_text", "progress_at").first()
+        if found is None:
+            raise self._unknown()
+        done, text, at = found
+        return None if at is None else Progress(done=done, text=text, at=at)
 
     def result(self, timeout: float = 0.0) -> Any:
         """Return the reply, waiting for it up to `timeout` seconds; a list if several were wanted.
@@ -114,15 +129,21 @@ class Asked:
     def _settlement(self) -> "Settlement | None":
         from outbox.models import Request, Settlement  # noqa: PLC0415 - not loaded at import
 
-        try:
-            wanted = UUID(self.id)
-        except ValueError as exc:
-            raise UnknownRequest(f"{self.id!r} is no id of a request.") from exc
+        wanted = self._uuid()
         ended = Settlement.objects.using(self.using).filter(request__message_id=wanted)
         asked = Request.objects.using(self.using).filter(message_id=wanted)
         if (found := ended.first()) is None and not asked.exists():
-            raise UnknownRequest(f"There is no request {self.id} in {self.using!r}.")
+            raise self._unknown()
         return found
+
+    def _uuid(self) -> UUID:
+        try:
+            return UUID(self.id)
+        except ValueError as exc:
+            raise UnknownRequest(f"{self.id!r} is no id of a request.") from exc
+
+    def _unknown(self) -> UnknownRequest:
+        return UnknownRequest(f"There is no request {self.id} in {self.using!r}.")
 
     def _result(self, settlement: "Settlement") -> Any:
         from outbox.models import Reply, Request  # noqa: PLC0415 - not loaded at import

@@ -19,7 +19,7 @@ from outbox.testing import drain
 from tests.acceptance.test_docs import PYTHON, ROOT
 
 PAGE = (ROOT / "docs/how-to/ask.md").read_text()
-DECLARE, ASK, ANSWER, WAIT, GO_ON, LATER = PYTHON.findall(PAGE)
+DECLARE, ASK, ANSWER, WAIT, GO_ON, LATER, PROGRESS = PYTHON.findall(PAGE)
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
 
@@ -61,6 +61,12 @@ def test_an_answer_that_is_given_later(names: dict[str, Any]) -> None:
         asked = outbox.ask(names["Discount"](1))
     drain()
     assert asked.state() == "pending"
+    exec(PROGRESS, names)
+    names["rate"](asked.id, 40, 100)
+    drain()
+    found = asked.progress()
+    assert found is not None
+    assert (found.done, found.text) == (0.4, "rated 40 of 100")
     names["decide"](asked.id, 7)
     with pytest.raises(outbox.UnknownRequest):
         names["decide"](asked.id, 8)

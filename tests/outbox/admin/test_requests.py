@@ -14,7 +14,7 @@ import outbox
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import registry
 from outbox.models import Request, Settlement
-from outbox.replies import settling
+from outbox.replies import progress, settling
 from tests.kit.admin_pages import confirmed, counted, detail_url, list_url, page, rows, shown
 from tests.kit.api import Caller
 
@@ -114,6 +114,23 @@ def test_the_page_of_one(viewer: Client) -> None:
     assert "/there" in told
     assert "Show the message" in told
     assert "Cancel" not in told
+
+
+def test_how_far_it_has_come(viewer: Client) -> None:
+    """On its page and through the API; what a stranger says is text."""
+    request = ask()
+    caller = Caller("somebody", "django_outbox.view_request")
+    found = caller.get(f"requests/{request.message_id}")
+    assert (found["progress"], found["progress_text"], found["progress_at"]) == (None, "", None)
+    said = {"done": 0.457, "text": "<script>rated 40 of 100"}
+    assert progress.note(str(request.message_id), said, None, using="default")
+    text = page(viewer, detail_url(request))
+    assert "<script>rated" not in text
+    assert "45 %" in shown(text)
+    assert "rated 40 of 100" in shown(text)
+    found = caller.get(f"requests/{request.message_id}")
+    assert (found["progress"], found["progress_text"]) == (0.457, said["text"])
+    assert found["progress_at"].endswith("Z")
 
 
 def test_cancel_takes_a_permission(viewer: Client) -> None:

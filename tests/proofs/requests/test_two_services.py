@@ -241,6 +241,7 @@ RECEIPTS = (
     "SELECT state, reason, count(*) FROM django_inbox_receipt "
     "WHERE handler = 'answering.square' GROUP BY 1, 2 ORDER BY 1, 2"
 )
+TOLD = "SELECT count(*) FROM django_outbox_request WHERE progress_text = 'waits'"
 OPEN = "SELECT count(*) FROM django_inbox_openrequest"
 
 
@@ -258,6 +259,7 @@ def test_what_is_cancelled_is_so_on_both_sides(pair: Pair, failpoint: str) -> No
         answered = pair.asking.run("ask.py", "1", str(count), "600").split()
         until(lambda: pair.answering.rows(OPEN) == [(count,)])
         until(lambda: pair.outcomes() == {"answered": count})
+        until(lambda: pair.asking.rows(TOLD) == [(count,)])
         if failpoint:
             end(processes["answering", "consume"])
             victim = stack.enter_context(pair.answering.start("consume", failpoint))
