@@ -19,10 +19,11 @@ QUICK = "not foreign and not mutant and not pages"
 """What a person does not wait for."""
 TOLD_LINES = 60
 """Of each failure, at the end."""
-# One worker a core. The tests of a file stay together: some share servers that they start. A worker
-# that is killed ends the run: pytest-xdist may wait for ever for what it had to do.
+# One worker more than there are cores: many tests wait for processes. The tests of a file stay
+# together: some share servers that they start. A worker that is killed ends the run: pytest-xdist
+# may wait for ever for what it had to do.
 IN_PARALLEL = (
-    *("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"),
+    *("-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "--no-loadscope-reorder"),
     *("--max-worker-restart", "0"),
 )
 
