@@ -33,7 +33,8 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         r"py:.*",
-        r"(celery|collections|contextlib|datetime|decimal|django|enum|kombu|msgspec|typing|uuid)\..*",
+        r"(celery|collections|contextlib|datetime|decimal|django|enum|kombu|msgspec|typing|uuid"
+        r"|rest_framework)\..*",
     ),
     # Type variables, and names that are imported for type checkers alone.
     (r"py:class", r"([\w.]+\.)?[A-Z]|Content|HttpRequest|HttpResponse|Message|Model"),

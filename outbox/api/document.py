@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import yaml
 from django.urls import include, path
+from drf_spectacular import plumbing
 from drf_spectacular.drainage import reset_generator_stats
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.settings import patched_settings
@@ -49,10 +50,19 @@ def document(prefix: str = "api/") -> dict[str, Any]:
     It is made once: it takes a while, and changes settings of drf-spectacular as long.
     """
     with patched_settings(SETTINGS):
+        _forget_names()
         reset_generator_stats()
         patterns = [path(prefix, include("outbox.api.urls"))]
         found: dict[str, Any] = SchemaGenerator(patterns=patterns).get_schema(public=True)  # type: ignore[no-untyped-call]
+    _forget_names()
     return found
+
+
+def _forget_names() -> None:
+    """Have the names of enums read anew: drf-spectacular keeps those of the first settings."""
+    for name in ("load_enum_name_overrides", "_load_enum_name_overrides"):
+        if clear := getattr(getattr(plumbing, name, None), "cache_clear", None):
+            clear()
 
 
 def as_yaml(found: dict[str, Any]) -> str:

@@ -7,6 +7,9 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+Shape = serializers.Serializer[Any]
+"""What an object of the API has."""
+
 
 class Id(serializers.CharField):
     """An id or a number of 64 bits, as text."""

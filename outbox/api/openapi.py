@@ -6,10 +6,9 @@ from typing import Any, TypeVar
 
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
+from drf_spectacular.utils import OpenApiParameter
 
-from outbox.api import serializers
-from outbox.api.problems import MEDIA_TYPE, Kind
+from outbox.api.problems import MEDIA_TYPE, Kind, described_problem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,8 +85,7 @@ class Schema(AutoSchema):
         if self.about.conflict:
             kinds.append(Kind.CONFLICT)
         for kind in [*kinds, *self.about.problems]:
-            body = serializers.ConflictProblem if kind is Kind.CONFLICT else serializers.Problem
-            responses[kind.status, MEDIA_TYPE] = OpenApiResponse(body, description=kind.title)
+            responses[kind.status, MEDIA_TYPE] = described_problem(kind)
         return responses
 
     def get_override_parameters(self) -> list[Any]:

@@ -7,10 +7,12 @@ from enum import Enum
 from typing import Any
 
 from django.db import Error as DatabaseError
-from rest_framework import exceptions, status
+from drf_spectacular.utils import OpenApiResponse
+from rest_framework import exceptions, serializers, status
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
+from outbox.api.fields import Shape, number, text
 from outbox.database.failures import sqlstate
 from outbox.error_text import causes
 
@@ -23,6 +25,7 @@ class Kind(Enum):
     """What can be wrong: the status, the heading in the documentation, and a title."""
 
     INVALID = 400, "invalid", "The request cannot be understood"
+    KEY_MISSING = 400, "key-missing", "Idempotency-Key is missing"
     UNAUTHENTICATED = 401, "unauthenticated", "It must be known who asks"
     FORBIDDEN = 403, "forbidden", "A permission is missing"
     NOT_FOUND = 404, "not-found", "There is nothing here"
@@ -30,6 +33,7 @@ class Kind(Enum):
     CONFLICT = 409, "conflict", "It is in another state"
     GONE = 410, "gone", "It cannot be gone on from there"
     MEDIA_TYPE = 415, "media-type", "The body must be JSON"
+    KEY_USED = 422, "key-used", "Idempotency-Key is already used"
     THROTTLED = 429, "throttled", "Too many requests"
     BROKER = 502, "broker", "The broker does not take it"
     TOO_MUCH = 503, "too-much", "It takes too long to be read"
@@ -47,7 +51,30 @@ class Kind(Enum):
         return self.value[2]
 
 
-_BY_STATUS = {kind.status: kind for kind in Kind}
+_BY_STATUS = {kind.status: kind for kind in reversed(Kind)}
+"""The first of each status."""
+
+
+class Problem(Shape):
+    """A problem, as RFC 9457 has it. `errors` has what is wrong by the name of the value."""
+
+    type = text()
+    title = text()
+    status = number()
+    detail = text()
+    errors = serializers.DictField(child=serializers.ListField(child=text()), required=False)  # type: ignore[assignment]
+
+
+class ConflictProblem(Problem):
+    """A problem with the state that a row is in now; null if there is no row any more."""
+
+    state = text(allow_null=True)
+
+
+def described_problem(kind: Kind) -> Any:
+    """Describe a problem in OpenAPI."""
+    body = ConflictProblem if kind is Kind.CONFLICT else Problem
+    return OpenApiResponse(body, description=kind.title)
 
 
 class Conflict(exceptions.APIException):
@@ -58,6 +85,19 @@ class Conflict(exceptions.APIException):
     def __init__(self, detail: str, state: str | None = None) -> None:
         super().__init__(detail)
         self.state = state
+
+
+class KeyMissing(exceptions.APIException):
+    """A request needs an Idempotency-Key, and has none."""
+
+    status_code = status.HTTP_400_BAD_REQUEST
+    kind = Kind.KEY_MISSING
+
+
+class KeyUsed(exceptions.APIException):
+    """An Idempotency-Key was used before, for a request that says something else."""
+
+    status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
 
 
 class Refused(exceptions.APIException):
@@ -79,7 +119,7 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
     response = exception_handler(exc, context)
     if response is None:
         return None
-    kind = _BY_STATUS.get(response.status_code, Kind.INVALID)
+    kind = getattr(exc, "kind", None) or _BY_STATUS.get(response.status_code, Kind.INVALID)
     more: dict[str, Any] = {}
     if isinstance(exc, exceptions.ValidationError):
         detail = "Some values cannot be used."

@@ -1,30 +1,11 @@
 """The shapes of what is common to all resources."""
 
-from typing import Any
-
 from rest_framework import serializers
 
 from outbox.api.data import FORMS
 from outbox.api.fields import Anything, Id, Instant, number, text
+from outbox.api.fields import Shape as Shape
 from outbox.operations import MAX_REASON
-
-Shape = serializers.Serializer[Any]
-
-
-class Problem(Shape):
-    """A problem, as RFC 9457 has it. `errors` has what is wrong by the name of the value."""
-
-    type = text()
-    title = text()
-    status = number()
-    detail = text()
-    errors = serializers.DictField(child=serializers.ListField(child=text()), required=False)  # type: ignore[assignment]
-
-
-class ConflictProblem(Problem):
-    """A problem with the state that a row is in now; null if there is no row any more."""
-
-    state = text(allow_null=True)
 
 
 class Reason(Shape):

@@ -7,10 +7,7 @@ from typing import Any, ClassVar
 from django.db import connections, router, transaction
 from django.db.models import Model, Q, QuerySet
 from drf_spectacular.utils import OpenApiParameter
-from rest_framework import renderers
-from rest_framework.exceptions import NotFound, ParseError, ValidationError
-from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.parsers import JSONParser
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -20,6 +17,7 @@ from rest_framework.viewsets import ViewSet
 from outbox.admin_support.keyset import Page, Place, Reader
 from outbox.api import cursors, problems, serializers
 from outbox.api.access import Permitted, Throttled, scoped, sees_all, sight, view_permission
+from outbox.api.formats import OnlyJSON, Parser, Renderer
 from outbox.api.openapi import CURSOR, FILTER, LIMIT, Schema, described
 from outbox.database.limits import limited
 from outbox.exceptions import UnusableFilter
@@ -31,33 +29,6 @@ SIZE, MAX_SIZE = 50, 200
 """Rows of a page."""
 
 NUMBER = r"[0-9]{1,18}"
-
-
-class Renderer(renderers.JSONRenderer):
-    """Writes JSON that is ASCII, in which any text can be told."""
-
-    ensure_ascii = True
-
-
-class Parser(JSONParser):
-    """Reads JSON; refuses what is nested too deep, too."""
-
-    def parse(self, *arguments: Any, **options: Any) -> Any:
-        try:
-            return super().parse(*arguments, **options)
-        except RecursionError:
-            raise ParseError("It is nested too deep.") from None
-
-
-class OnlyJSON(BaseContentNegotiation):
-    """Answers with JSON, whatever is asked for."""
-
-    def select_parser(self, request: Request, parsers: Any) -> Any:
-        main = request.content_type.partition(";")[0].strip().lower()
-        return next((each for each in parsers if each.media_type == main), None)
-
-    def select_renderer(self, request: Request, found: Any, format_suffix: Any = None) -> Any:
-        return found[0], found[0].media_type
 
 
 class Resource(ViewSet):

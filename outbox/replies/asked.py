@@ -81,18 +81,18 @@ class Asked:
         as that of a handler: what was asked in it is sent behind it.
         """
         with no_coroutine("result()", "aresult()"):
-            if timeout > 0 and in_transaction(connections[self.using]):
-                raise _in_transaction()
-            ends = time.monotonic() + timeout
-            pause = FIRST_PAUSE
-            with Wakeup(self.using, self.id, wait=timeout > 0) as wakeup:
-                while (found := self._settlement()) is None:
-                    left = ends - time.monotonic()
-                    if left <= 0:
-                        raise self._pending(timeout)
-                    wakeup.wait(min(pause, left))
-                    pause = min(pause * 1.5, LAST_PAUSE)
+            if (found := self._wait(timeout)) is None:
+                raise self._pending(timeout)
             return self._result(found)
+
+    def wait(self, timeout: float) -> str:
+        """Wait up to `timeout` seconds until the request has ended; return its state(), if it has.
+
+        Raises what result() raises for a wait that cannot end, and for what is no request.
+        """
+        with no_coroutine("wait()", "aresult()"):
+            found = self._wait(timeout)
+            return PENDING if found is None else Outcome(found.outcome).value
 
     async def aresult(self, timeout: float = 0.0) -> Any:
         """Do what result() does, in a coroutine: it looks from time to time, and blocks nobody."""
@@ -120,6 +120,20 @@ class Asked:
     async def acancel(self, *, by: str = "") -> bool:
         """Run cancel() in the thread that holds this task's database connections."""
         return await sync_to_async(self.cancel)(by=by)
+
+    def _wait(self, timeout: float) -> "Settlement | None":
+        if timeout > 0 and in_transaction(connections[self.using]):
+            raise _in_transaction()
+        ends = time.monotonic() + timeout
+        pause = FIRST_PAUSE
+        with Wakeup(self.using, self.id, wait=timeout > 0) as wakeup:
+            while (found := self._settlement()) is None:
+                left = ends - time.monotonic()
+                if left <= 0:
+                    return None
+                wakeup.wait(min(pause, left))
+                pause = min(pause * 1.5, LAST_PAUSE)
+        return found
 
     def _look(self, timeout: float) -> "Settlement | None":
         if timeout > 0 and in_transaction(connections[self.using]):
@@ -151,7 +165,7 @@ class Asked:
         counted = Reply.objects.using(self.using).filter(
             request=settlement.pk, number__isnull=False
         )
-        replies = [_event(each) for each in counted.order_by("number")]
+        replies = [event_of(each) for each in counted.order_by("number")]
         kind: type[NoResult] | None = _NONE.get(Outcome(settlement.outcome))
         if kind is not None:
             reason = f": {settlement.reason}" if settlement.reason else ""
@@ -181,7 +195,7 @@ def _in_transaction() -> WaitingInTransaction:
     )
 
 
-def _event(reply: "Reply") -> Any:
+def event_of(reply: "Reply") -> Any:
     """Return the event of a reply, of its class if that is known here."""
     envelope = Envelope(
         id=reply.message_id,

@@ -75,7 +75,32 @@ def ask(
     """
     if unknown := [name for name in options if name not in AskOptions.__annotations__]:
         raise TypeError(no_option("ask", unknown[0], _OPTIONS))
-    draft = draft_of("ask", request, payload, options)  # type: ignore[arg-type]
+    asked, _ = ask_or_find(
+        request,
+        payload,
+        within=within,
+        replies=replies,
+        idempotency_key=idempotency_key,
+        owner=owner,
+        using=using,
+        options=options,
+    )
+    return asked
+
+
+def ask_or_find(
+    request: object,
+    payload: Any = None,
+    *,
+    within: timedelta | None = None,
+    replies: int = 1,
+    idempotency_key: str = "",
+    owner: str = "",
+    using: str | None = None,
+    options: AskOptions | None = None,
+) -> tuple[Asked, bool]:
+    """Do what ask() does; tell as well whether the request is new, or was there already."""
+    draft = draft_of("ask", request, payload, options or {})  # type: ignore[arg-type]
     with no_coroutine("ask()", "aask()"):
         event_type, asked_for = resolve(draft)
         if not event_type.is_request:
@@ -99,7 +124,7 @@ def ask(
         once = _once(owner, event_type, idempotency_key) if idempotency_key else None
         fingerprint = _fingerprint(event_type, asked_for, replies) if once else ""
         if found := _asked_before(once, fingerprint, alias):
-            return found
+            return found, False
         asking = _Asking(
             draft=draft,
             within=length,
@@ -135,16 +160,16 @@ async def aask(
     )
 
 
-def _ask(asking: "_Asking", using: str) -> Asked:
+def _ask(asking: "_Asking", using: str) -> tuple[Asked, bool]:
     try:
         # Three tables, of which none shall have anything if one of them refuses.
         with transaction.atomic(using=using):
-            return asking.write(using)
+            return asking.write(using), True
     except IntegrityError:
         found = _asked_before(asking.once, asking.fingerprint, using)
         if found is None:
             raise
-        return found  # somebody else was quicker
+        return found, False  # somebody else was quicker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

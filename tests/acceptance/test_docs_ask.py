@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -24,9 +25,9 @@ DECLARE, ASK, ANSWER, WAIT, GO_ON, LATER, PROGRESS = PYTHON.findall(PAGE)
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
 
 
-@pytest.fixture
-def names() -> Iterator[dict[str, Any]]:
-    """What the page defines, which is forgotten after the test."""
+@contextmanager
+def declared() -> Iterator[dict[str, Any]]:
+    """What the page defines, which is forgotten afterwards."""
     before = {each.name for each in handlers}, list(registry)
     found: dict[str, Any] = {"__name__": "pricing.handlers"}
     with override_settings(INBOX={"GROUP": "shop"}):
@@ -38,6 +39,12 @@ def names() -> Iterator[dict[str, Any]]:
     for each in list(registry):
         if each not in before[1]:
             registry.remove(each)
+
+
+@pytest.fixture
+def names() -> Iterator[dict[str, Any]]:
+    with declared() as found:
+        yield found
 
 
 def test_the_page(names: dict[str, Any]) -> None:

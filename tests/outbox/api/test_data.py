@@ -8,7 +8,7 @@ import pytest
 from outbox.admin_support import payload
 from outbox.api import data
 from outbox.api.data import DEPTH, present, present_json
-from outbox.api.views import Renderer
+from outbox.api.formats import Renderer
 
 JSON = "application/json"
 

@@ -14,7 +14,9 @@ from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections, transaction
 from django.test import override_settings
+from drf_spectacular import plumbing
 from drf_spectacular.drainage import GENERATOR_STATS
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
 from hypothesis import HealthCheck, Phase, given, settings
 
@@ -58,6 +60,16 @@ def test_the_description_is_valid() -> None:
     document.cache_clear()
     validate_schema(document())
     assert not GENERATOR_STATS
+
+
+def test_it_does_not_matter_what_else_is_described() -> None:
+    """The project's own views, by its own settings, before ours or after."""
+    before = document()
+    SchemaGenerator(patterns=[]).get_schema(public=True)  # type: ignore[no-untyped-call]
+    document.cache_clear()
+    plumbing.load_enum_name_overrides()
+    assert document() == before
+    assert plumbing.load_enum_name_overrides() == {}
 
 
 @pytest.mark.django_db

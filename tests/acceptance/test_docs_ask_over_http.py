@@ -1,0 +1,74 @@
+"""The page about asking over HTTP, executed from top to bottom."""
+
+import json
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client, override_settings
+
+from outbox.models import Request
+from outbox.replies.asked import Asked
+from outbox.testing import drain
+from tests.acceptance.test_docs import PYTHON, ROOT
+from tests.acceptance.test_docs_ask import ANSWER, declared
+
+PAGE = (ROOT / "docs/how-to/ask-over-http.md").read_text()
+VIEW, ASK, READ, WAIT, ONCE, VISITORS = PYTHON.findall(PAGE)
+
+pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def page() -> Iterator[dict[str, Any]]:
+    """What the page has defined, with its views at their addresses."""
+    with declared() as names:
+        exec(ANSWER, names)
+        exec(VIEW, names)
+        names["client"] = Client()
+        names["client"].force_login(User.objects.create_user("visitor"))
+        with override_settings(ROOT_URLCONF=tuple(names["urlpatterns"])):
+            yield names
+
+
+def test_the_page(page: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """Asked, answered, read; and asked again."""
+    exec(ASK, page)
+    drain()
+    exec(READ, page)
+    exec(ONCE, page)
+    assert capsys.readouterr().out == "pricing.quote.given {'amount': 19}\n"
+    assert Request.objects.count() == 2
+
+
+def test_it_is_waited_for(page: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is answered while somebody waits."""
+    wait = Asked.wait
+
+    def meanwhile(asked: Asked, timeout: float) -> str:
+        drain()
+        return wait(asked, timeout)
+
+    monkeypatch.setattr(Asked, "wait", meanwhile)
+    exec(ASK, page)
+    exec(WAIT, page)
+
+
+def test_a_view_for_visitors(page: dict[str, Any]) -> None:
+    """What belongs to the request is written with it."""
+    written: list[dict[str, Any]] = []
+    objects = SimpleNamespace(create=lambda **row: written.append(row))
+    page["AskedFor"] = SimpleNamespace(objects=objects)
+    exec(VISITORS, page)
+    page["router"].register("visits", page["QuotesForVisitors"], basename="visits")
+    with override_settings(ROOT_URLCONF=tuple(page["router"].get_urls())):
+        said = Client().post(
+            "/visits",
+            json.dumps({"number": 3}),
+            content_type="application/json",
+            headers={"X-Visitor": "ann", "Idempotency-Key": "1"},
+        )
+    assert said.status_code == 202
+    assert written == [{"request": said.json()["id"], "basket": 3}]
