@@ -16,6 +16,7 @@ from outbox.producer.recording import EmitsEvents
 from outbox.producer.writing import write_database
 from outbox.telemetry.exporting import lacking
 from outbox.tracing.hooks import available
+from outbox.webhooks.conf import WHERE, webhook_settings
 
 SUPPORTED = ("postgresql", "sqlite")
 
@@ -42,6 +43,44 @@ def check_metrics(**_: Any) -> list[CheckMessage]:
         )
         for name, extra in lacking(outbox_settings().METRICS)
     ]
+
+
+@register
+def check_webhooks(**_: Any) -> list[CheckMessage]:
+    """E009: OUTBOX["WEBHOOKS"] is not as it should be."""
+    if flaws_in(outbox_settings):
+        return []  # that is E001
+    return [
+        Error(flaw, hint="See the reference of settings.", id="outbox.E009")
+        for flaw in flaws_in(webhook_settings)
+    ]
+
+
+@register(deploy=True)
+def check_webhooks_deployed(**_: Any) -> list[CheckMessage]:
+    """W005: callbacks may go in the clear. W006: or into private networks."""
+    if flaws_in(outbox_settings) or flaws_in(webhook_settings):
+        return []  # that is E001 or E009
+    conf = webhook_settings()
+    found: list[CheckMessage] = []
+    if conf.HTTP:
+        found.append(
+            Warning(
+                f"{WHERE}['HTTP'] is on: anybody on the way can read what a callback says.",
+                hint="Turn it off; without it a callback_url begins with https://.",
+                id="outbox.W005",
+            )
+        )
+    if private := [str(each) for each in conf.subnets if not each.is_global]:
+        found.append(
+            Warning(
+                f"{WHERE}['SUBNETS'] lists private networks: {', '.join(private)}. Whoever may "
+                "give a callback_url can have any server in them called.",
+                hint="List as few addresses as possible, such as '10.1.2.3/32'.",
+                id="outbox.W006",
+            )
+        )
+    return found
 
 
 @register

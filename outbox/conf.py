@@ -47,6 +47,7 @@ class OutboxSettings:
     CELERY_OUTSIDE: what tasks of OutboxTask and OutboxCelery do outside a transaction: "direct" to
         Celery's broker, "error", or "own", into the outbox in a transaction of their own.
     METRICS: who exports what processes count: any of "prometheus" and "opentelemetry".
+    WEBHOOKS: how the settlement of a request is POSTed to a URL, a dict; see WebhookSettings.
     """
 
     SOURCE: str = ""
@@ -60,6 +61,7 @@ class OutboxSettings:
     TRACING: Literal["off", "link", "parent"] = "off"
     CELERY_OUTSIDE: Literal["direct", "error", "own"] = "direct"
     METRICS: Sequence[str] = ()
+    WEBHOOKS: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         refuse(self._flaws())

@@ -7,6 +7,7 @@ OutboxError
 ├── AccessDenied
 ├── ImmutableRow
 ├── InEventLoop                 (also django.core.exceptions.SynchronousOnlyOperation)
+├── InvalidSignature            (also ValueError)
 ├── InvalidMessageId            (also ValueError)
 ├── NeverEnds                   (also AssertionError)
 ├── NotInTests                  (also AssertionError)
@@ -66,6 +67,10 @@ class ImmutableRow(OutboxError):
 
 class InEventLoop(OutboxError, SynchronousOnlyOperation):
     """A coroutine called what writes to the database; the text says what to await instead."""
+
+
+class InvalidSignature(OutboxError, ValueError):
+    """A callback that came in is not signed by whoever it should be from, or not just now."""
 
 
 class InvalidMessageId(OutboxError, ValueError):

@@ -15,6 +15,7 @@ from outbox.message.event_types import MAX_NAME
 from outbox.message.kinds import kind_of
 from outbox.message.origin import origin_of
 from outbox.states import Outcome
+from outbox.webhooks.urls import MAX_URL
 
 
 class AppendOnly(models.Model):
@@ -204,7 +205,7 @@ class Request(models.Model):
     `source`, `topic` and `key` are those of the message: what is said behind it goes the same way.
     `deadline` is by the clock of the database; `expiry_id` is the scheduled message that says so
     then. `once` is a hash of the owner and the idempotency key, `fingerprint` one of what was asked
-    with it.
+    with it. Its end is POSTed to `callback_url`, if there is one; that may hold a token.
     """
 
     message_id = models.UUIDField(_("message id"), unique=True)
@@ -228,6 +229,9 @@ class Request(models.Model):
     )
     progress_text = models.CharField(_("what is said of it"), max_length=MAX_ATTRIBUTE, default="")
     progress_at = InstantField(_("time of the progress"), null=True)
+    callback_url = models.CharField(
+        _("callback URL"), max_length=MAX_URL, blank=True, default="", db_default=""
+    )
 
     class Meta:
         verbose_name = _("request")

@@ -11,8 +11,9 @@ from outbox.celery import apps_in_use
 from outbox.conf import flaws_of
 from outbox.exceptions import ConfigurationError
 from outbox.message.kinds import KINDS
+from outbox.webhooks.conf import WHERE, webhook_settings
 from relay.brokers.base import EXPOSURE, Broker
-from relay.brokers.carriage import carries
+from relay.brokers.carriage import carries, stands_apart
 from relay.brokers.kombu import AMQP
 from relay.brokers.kombu_servers import celery_links
 from relay.conf import RelaySettings, broker_class, relay_settings
@@ -32,7 +33,7 @@ PORTS = {"amqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379}
 def check_relays(**_: Any) -> list[CheckMessage]:
     """E001: RELAYS is not usable. W001: no relay, so nothing is published. Then each broker's.
 
-    And whether what there is to publish can be: E003, W003.
+    And whether what there is to publish can be: E003, W003, E004.
     """
     try:
         relays = relay_settings()
@@ -62,7 +63,7 @@ def check_relays(**_: Any) -> list[CheckMessage]:
             messages += _carries(name, conf.MESSAGES, broker)
         except ConfigurationError as exc:
             messages.append(Error(str(exc), id="relay.E001"))
-    return messages + _celery_brokers(relays)
+    return messages + _celery_brokers(relays) + _callbacks(relays)
 
 
 @register(deploy=True)
@@ -97,6 +98,8 @@ def _promises(name: str, broker: type[Broker]) -> list[CheckMessage]:
     """W013: the capabilities that a broker has not, as what may happen for it."""
     # Where handlers run within publish(), everybody who wants a message gets it.
     given = {"routable_check"} if broker.runs_handlers else set()
+    if stands_apart(broker):
+        given = {"routable_check", "ordered"}  # each message has an address, and none a key
     missing = [
         text
         for capability, text in MISSING.items()
@@ -116,17 +119,41 @@ def _promises(name: str, broker: type[Broker]) -> list[CheckMessage]:
 
 def _carries(name: str, messages: str, broker: type[Broker]) -> list[CheckMessage]:
     """E003: what a relay shall publish, its broker cannot carry."""
-    able = {kind.plural: carries(broker, kind) for kind in KINDS}
+    if messages == "all" and stands_apart(broker):
+        return []
+    able = {kind.plural: carries(broker, kind) for kind in KINDS if not kind.apart}
     # LocalBroker with "all" is right where there are no tasks; a task is refused with words.
     wanted = "events" if messages == "all" else messages
     if able[wanted]:
         return []
-    can = next((kind for kind, can in able.items() if can), "events")
+    can = next((kind for kind, can in able.items() if can), "all")
     return [
         Error(
             f"RELAYS[{name!r}]: {broker.__name__} cannot carry {wanted}.",
             hint=f"Set MESSAGES to {can!r}, or use another BACKEND.",
             id="relay.E003",
+        )
+    ]
+
+
+def _callbacks(relays: Mapping[str, RelaySettings]) -> list[CheckMessage]:
+    """E004: callbacks can be asked for, and no relay sends them."""
+    try:
+        if not webhook_settings().SECRETS:
+            return []
+        if any(broker_class(name).carries_callbacks for name in relays):
+            return []
+    except ConfigurationError:
+        return []  # is E001, here or in the outbox
+    return [
+        Error(
+            f"{WHERE}['SECRETS'] is set, and no relay sends callbacks.",
+            hint=(
+                "Add a relay: RELAYS['webhooks'] = "
+                "{'BACKEND': 'relay.brokers.webhook.WebhookBroker'}, and run it: manage.py relay "
+                "--relay webhooks."
+            ),
+            id="relay.E004",
         )
     ]
 

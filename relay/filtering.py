@@ -28,7 +28,14 @@ SEARCHED = 1_000
 OFFERED = (State.PENDING, State.PUBLISHED, *OUT_OF_THE_FLOW)
 AT = "@"
 """Stands between a state and the relay that it is meant for."""
-REASONS = (Status.NACKED, Status.UNROUTABLE, Status.REFUSED, Status.FAILED, Status.HELD)
+REASONS = (
+    Status.NACKED,
+    Status.UNROUTABLE,
+    Status.REFUSED,
+    Status.FAILED,
+    Status.HELD,
+    Status.LATER,
+)
 
 
 def known_relays() -> list[str]:

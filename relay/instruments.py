@@ -52,7 +52,7 @@ DELIVERY_SECONDS = declare(
     )
 )
 
-_NOT_SENT = {Status.HELD, Status.UNSENT}
+_NOT_SENT = {Status.HELD, Status.LATER, Status.UNSENT}
 
 
 @hook

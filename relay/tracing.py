@@ -6,7 +6,7 @@ from outbox.message.envelope import Envelope
 from outbox.tracing.hooks import is_on, sent
 from relay.brokers.base import SKIPPED, Broker, Outcome, Status
 
-_NOT_SENT = (Status.HELD, Status.UNSENT)
+_NOT_SENT = (Status.HELD, Status.LATER, Status.UNSENT)
 
 
 def tell(

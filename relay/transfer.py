@@ -158,8 +158,8 @@ def _retry(
 
 
 def _refusal(messages: Sequence[Envelope], parked: Mapping[int, Outcome]) -> str:
-    """Return the first refusal of a page in words, "" if the others only wait behind their key."""
+    """Return the first refusal of a page in words, "" if there are only messages that wait."""
     for index, outcome in parked.items():
-        if outcome.status is not Status.HELD:
+        if outcome.status not in (Status.HELD, Status.LATER):
             return f"{messages[index].type} {messages[index].id}: {outcome.reason}"
     return ""

@@ -16,10 +16,12 @@ from outbox.admin_support.actions import ActingAdmin
 from outbox.admin_support.row_actions import RowAction
 from outbox.extensions.message_pages import Panel
 from outbox.extensions.pages import flow_link
+from outbox.message.callbacks import CALLBACK_TYPE
 from outbox.models import Message, Reply, Request
 from outbox.operations import Operation
 from outbox.replies.operations import CANCEL
 from outbox.states import PENDING, Outcome
+from outbox.webhooks.urls import shown
 
 SHOWN = 100
 """Replies that the page of a request shows."""
@@ -95,7 +97,10 @@ class RequestAdmin(ActingAdmin):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        context["panels"] = [replies_panel(context["original"], request)]
+        row = context["original"]
+        context["panels"] = [replies_panel(row, request)]
+        if row.callback_url:
+            context["panels"].append(callback_panel(row, request))
         found: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
         return found
 
@@ -185,4 +190,27 @@ def replies_panel(row: Request, request: HttpRequest) -> Panel:
         ],
         empty=_("Nothing has come back."),
         note=link,
+    )
+
+
+def callback_panel(row: Request, request: HttpRequest) -> Panel:
+    """Return where the end of a request is told, without its query, and the message that does."""
+    sent = Message.objects.using(row._state.db).filter(
+        correlation_id=row.correlation_id,
+        type=CALLBACK_TYPE,
+        subject=str(row.message_id),
+    )
+    return Panel(
+        title=_("Callback"),
+        headings=(_("Message"), _("Topic"), _("Written")),
+        rows=[
+            [
+                html.detail_link(request, each, html.ident(each.message_id)),
+                html.name(each.topic),
+                html.stamp(each.time),
+            ]
+            for each in sent.order_by("position")[:SHOWN]
+        ],
+        empty=_("It is written when the request has ended."),
+        note=html.code(shown(row.callback_url)),
     )

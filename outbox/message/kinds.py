@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from outbox.message import celery_task
+from outbox.message import callbacks, celery_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,8 @@ class Kind:
     `type` and `source` are the message type that is reserved for it, and the source under which
     the inbox keeps receipts of it, if they are not the message's own. Its key counts only beside a
     subject if `key_needs_subject`. A replay without types leaves it out unless `replayed`.
-    `readable` makes of the data what people are shown; it raises UndecodableMessage.
+    `readable` makes of the data what people are shown; it raises UndecodableMessage. One that goes
+    `apart` is only the business of relays whose broker carries it, and nothing else is theirs.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Kind:
     key_needs_subject: bool = False
     replayed: bool = True
     readable: Callable[[bytes], Any] | None = None
+    apart: bool = False
 
     def key(self, key: str | None, subject: str | None) -> str | None:
         """Return the key that orders a message with these columns; None if none does.
@@ -55,7 +57,17 @@ TASK = Kind(
     readable=lambda data: celery_task.readable(celery_task.decode(data)),
 )
 
-KINDS = (EVENT, TASK)
+CALLBACK = Kind(
+    "callback",
+    "callbacks",
+    content_type=callbacks.CONTENT_TYPE,
+    type=callbacks.CALLBACK_TYPE,
+    replayed=False,  # whoever was called back has long gone on
+    readable=callbacks.readable,
+    apart=True,
+)
+
+KINDS = (EVENT, TASK, CALLBACK)
 
 _BY_CONTENT_TYPE = {kind.content_type: kind for kind in KINDS}
 

@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 in structured and in batched mode: whole events in JSON. Read, never written.
+"""CloudEvents 1.0 in structured and in batched mode: whole events in JSON.
 
 The JSON format of the specification, and its batch format, by content type. Data in JSON stays
 as it is written there, byte for byte. Whatever a body is, reading it takes no more than a few times
@@ -88,6 +88,20 @@ def decode(content_type: str, body: bytes, *, topic: str) -> Envelope:
     attributes, unusable = _attributes(members)
     payload = _payload(data, encoded, attributes.get("datacontenttype") or JSON)
     return cloudevents.envelope_of(attributes, unusable, payload, topic=topic)
+
+
+def encode(envelope: Envelope) -> bytes:
+    """Return an event in JSON; its data as it is if that is JSON, else in Base64."""
+    event: dict[str, object] = {
+        header.removeprefix(cloudevents.PREFIX): value
+        for header, value in cloudevents.to_headers(envelope).items()
+    }
+    event["datacontenttype"] = envelope.content_type
+    if is_json(envelope.content_type):
+        event["data"] = msgspec.Raw(envelope.data)
+    else:
+        event["data_base64"] = base64.b64encode(envelope.data).decode()
+    return msgspec.json.encode(event)
 
 
 def split(body: bytes) -> list[bytes]:

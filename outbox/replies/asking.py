@@ -44,7 +44,10 @@ class AskOptions(TypedDict, total=False):
     causation_id: str | None
 
 
-_OPTIONS = ("within", "replies", "idempotency_key", "owner", "using", *AskOptions.__annotations__)
+_OPTIONS = (
+    *("within", "replies", "idempotency_key", "owner", "callback_url", "using"),
+    *AskOptions.__annotations__,
+)
 
 
 def ask(
@@ -55,6 +58,7 @@ def ask(
     replies: int = 1,
     idempotency_key: str = "",
     owner: str = "",
+    callback_url: str = "",
     using: str | None = None,
     **options: Unpack[AskOptions],
 ) -> Asked:
@@ -67,11 +71,14 @@ def ask(
     `within` is how long an answer counts, by default what the request's declaration says.
     `replies` is how many are wanted: the request is settled with so many, or at its deadline.
     `idempotency_key`: asked again by the same `owner` with the same key, it is the request that
-    there is already, also if two ask at once. The other options are those of emit().
+    there is already, also if two ask at once. `callback_url` is where its end is POSTed to, signed
+    with the secrets of the `owner`, by a relay with a WebhookBroker. The other options are those of
+    emit().
 
     Returns the request, which a waiting caller, a page that polls and a handler all read. Raises
-    what emit() raises; InvalidEvent for an event that is no request or a time that is none; and
-    OtherRequest for an idempotency key that was used for something else.
+    what emit() raises; InvalidEvent for an event that is no request, a time that is none or a URL
+    that cannot be called; ConfigurationError if there is no secret to sign with; and OtherRequest
+    for an idempotency key that was used for something else.
     """
     if unknown := [name for name in options if name not in AskOptions.__annotations__]:
         raise TypeError(no_option("ask", unknown[0], _OPTIONS))
@@ -82,6 +89,7 @@ def ask(
         replies=replies,
         idempotency_key=idempotency_key,
         owner=owner,
+        callback_url=callback_url,
         using=using,
         options=options,
     )
@@ -96,6 +104,7 @@ def ask_or_find(
     replies: int = 1,
     idempotency_key: str = "",
     owner: str = "",
+    callback_url: str = "",
     using: str | None = None,
     options: AskOptions | None = None,
 ) -> tuple[Asked, bool]:
@@ -119,10 +128,14 @@ def ask_or_find(
         for name, value in (("owner", owner), ("idempotency_key", idempotency_key)):
             if value and (problem := flaw(value, MAX_ATTRIBUTE)):
                 raise InvalidEvent(f"{name} {problem}")
+        if callback_url:
+            from outbox.replies.callbacks import check_url  # noqa: PLC0415 - models, as below
+
+            check_url(callback_url, owner)
         alias = using or write_database()
         require_transaction(connections[alias], "ask()")
         once = _once(owner, event_type, idempotency_key) if idempotency_key else None
-        fingerprint = _fingerprint(event_type, asked_for, replies) if once else ""
+        fingerprint = _fingerprint(event_type, asked_for, replies, callback_url) if once else ""
         if found := _asked_before(once, fingerprint, alias):
             return found, False
         asking = _Asking(
@@ -132,6 +145,7 @@ def ask_or_find(
             owner=owner,
             once=once,
             fingerprint=fingerprint,
+            callback_url=callback_url,
         )
         return _ask(asking, alias)
 
@@ -144,6 +158,7 @@ async def aask(
     replies: int = 1,
     idempotency_key: str = "",
     owner: str = "",
+    callback_url: str = "",
     using: str | None = None,
     **options: Unpack[AskOptions],
 ) -> Asked:
@@ -155,6 +170,7 @@ async def aask(
         replies=replies,
         idempotency_key=idempotency_key,
         owner=owner,
+        callback_url=callback_url,
         using=using,
         **options,
     )
@@ -182,6 +198,7 @@ class _Asking:
     owner: str
     once: str | None
     fingerprint: str
+    callback_url: str
 
     def write(self, using: str) -> Asked:
         from outbox.models import Request  # noqa: PLC0415 - models are not loaded at import
@@ -208,6 +225,7 @@ class _Asking:
             expiry_id=UUID(expiry.id),
             once=self.once,
             fingerprint=self.fingerprint,
+            callback_url=self.callback_url,
         )
         row.save(using=using, force_insert=True)
         return Asked(id=envelope.id, using=using)
@@ -240,8 +258,9 @@ def _once(owner: str, event_type: EventType, key: str) -> str:
     return hashlib.sha256(json.dumps([owner, event_type.name, key]).encode()).hexdigest()
 
 
-def _fingerprint(event_type: EventType, payload: Any, replies: int) -> str:
-    about = json.dumps([event_type.version, replies]).encode()
+def _fingerprint(event_type: EventType, payload: Any, replies: int, callback_url: str) -> str:
+    told = [callback_url] if callback_url else []
+    about = json.dumps([event_type.version, replies, *told]).encode()
     return hashlib.sha256(about + codec.encode(payload, event_type)).hexdigest()
 
 

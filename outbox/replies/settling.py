@@ -11,6 +11,7 @@ from outbox.message.cloudevents import bounded
 from outbox.message.envelope import Envelope
 from outbox.models import Reply, Request, Settlement
 from outbox.producer.scheduling import cancel as cancel_scheduled
+from outbox.replies.callbacks import call_back
 from outbox.replies.waking import wake_on_commit
 from outbox.replies.withdrawing import withdraw
 from outbox.states import Outcome
@@ -110,13 +111,16 @@ def _settle(
 ) -> bool:
     if Settlement.objects.using(using).filter(request=request).exists():
         return False
-    Settlement(
+    settlement = Settlement(
         request=request,
         outcome=outcome,
         settled_at=database_now(using),
         reason=reason[:MAX_REASON],
         by=by[:MAX_REASON],
-    ).save(using=using, force_insert=True)
+    )
+    settlement.save(using=using, force_insert=True)
+    if request.callback_url:
+        call_back(settlement, using)
     if outcome is not Outcome.EXPIRED:
         cancel_scheduled(request.expiry_id, using)
     wake_on_commit(using, str(request.message_id))

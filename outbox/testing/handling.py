@@ -10,7 +10,7 @@ from outbox.conf import outbox_settings
 from outbox.exceptions import ConfigurationError, NeverEnds, UndecodableMessage
 from outbox.extensions.handling import Handled, handling
 from outbox.message.envelope import Envelope
-from outbox.message.kinds import TASK, kind_of
+from outbox.message.kinds import EVENT, kind_of
 from outbox.producer.drafting import EmitOptions, draft_of, wrap
 from outbox.producer.writing import write_database
 from outbox.testing.emissions import emission, envelope_of
@@ -112,7 +112,7 @@ class _Log:
             for row in rows:
                 self.added += getattr(row, "position", self._end) > self._end
                 envelope = envelope_of(row)
-                if kind_of(envelope.content_type) is not TASK:
+                if kind_of(envelope.content_type) is EVENT:
                     yield envelope
 
     def _next(self) -> list[Any]:

@@ -56,7 +56,14 @@ class ParkedReasonFilter(ColumnFilter):
     parameter_name = column = "reason"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        said = (Status.NACKED, Status.UNROUTABLE, Status.REFUSED, Status.FAILED, Status.HELD)
+        said = (
+            Status.NACKED,
+            Status.UNROUTABLE,
+            Status.REFUSED,
+            Status.FAILED,
+            Status.HELD,
+            Status.LATER,
+        )
         return [(status.value, status.value) for status in said]
 
 

@@ -36,15 +36,24 @@ class Status(StrEnum):
     """Not sent: an earlier message of its key was refused."""
     UNSENT = "unsent"
     """Not sent: the time of the page was over before it was its turn."""
+    LATER = "later"
+    """Not now: its receiver has not answered yet, or has had no room for it. Parked for a while,
+    which is nobody's fault and counts as no attempt."""
     UNKNOWN = "unknown"
     """No word before the connection or the time ran out; it may have arrived."""
 
 
 class Outcome(NamedTuple):
-    """What became of one message, and why."""
+    """What became of one message, and why.
+
+    One that is parked for it is not tried again before `after` seconds, or not at all if the
+    refusal is `final`: a person decides.
+    """
 
     status: Status
     reason: str = ""
+    after: float = 0.0
+    final: bool = False
 
 
 CONFIRMED = Outcome(Status.CONFIRMED)
@@ -111,7 +120,10 @@ class Broker(ABC):
     carries_events: ClassVar[bool] = True
     """It can publish events."""
     carries_tasks: ClassVar[bool] = False
-    """It can publish Celery tasks; see outbox.message.celery_task for what they look like.
+    """It can publish Celery tasks; see outbox.message.celery_task for what they look like."""
+
+    carries_callbacks: ClassVar[bool] = False
+    """It can POST callbacks; such a broker gets nothing else, and no other broker gets those.
 
     A kind of messages that comes later has a capability of this form as well: carries_<plural>."""
 

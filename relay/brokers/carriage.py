@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from outbox.error_text import MAX_ERROR, storable
 from outbox.message.envelope import Envelope
-from outbox.message.kinds import EVENT, TASK, Kind, kind_of
+from outbox.message.kinds import EVENT, KINDS, TASK, Kind, kind_of
 from outbox.nouns import counted
 from relay.brokers.base import CONFIRMED, SKIPPED, Broker, Outcome, Status, hold
 
@@ -25,6 +25,11 @@ _NOT_CARRIED = {
 def carries(broker: Broker | type[Broker], kind: Kind) -> bool:
     """Return whether a broker can publish messages of a kind, by its `carries_` capabilities."""
     return bool(getattr(broker, f"carries_{kind.plural}", False))
+
+
+def stands_apart(broker: Broker | type[Broker]) -> bool:
+    """Return whether a broker is for a kind of messages that goes apart, and for nothing else."""
+    return any(kind.apart and carries(broker, kind) for kind in KINDS)
 
 
 def publish(broker: Broker, messages: Sequence[Envelope]) -> list[Outcome]:
@@ -55,7 +60,9 @@ def _checked(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
     return [
         outcome
         if outcome is CONFIRMED
-        else Outcome(Status(outcome.status), storable(str(outcome.reason), MAX_ERROR))
+        else outcome._replace(
+            status=Status(outcome.status), reason=storable(str(outcome.reason), MAX_ERROR)
+        )
         for outcome in outcomes
     ]
 
@@ -65,4 +72,6 @@ def settle(broker: Broker, message: Envelope) -> Outcome | None:
     kind = kind_of(message.content_type)
     if broker.messages not in ("all", kind.plural):
         return SKIPPED
-    return None if carries(broker, kind) else _NOT_CARRIED[kind.name]
+    if carries(broker, kind):
+        return None
+    return SKIPPED if kind.apart or stands_apart(broker) else _NOT_CARRIED[kind.name]

@@ -153,15 +153,17 @@ class Parking:
         return len(confirmed)
 
     def _refuse(self, row: Parked, outcome: Outcome) -> None:
-        row.attempts += 1
         row.changed = Now()
         row.reason, row.error = outcome.status.value, outcome.reason
-        pause = self.patience.pause(outcome.status, row.attempts)
-        if pause is None:
+        pause: float | None = 0.0
+        if outcome.status is not Status.LATER:
+            row.attempts += 1
+            pause = self.patience.pause(outcome.status, row.attempts)
+        if pause is None or outcome.final:
             row.state, row.next_attempt_at = TRANSITIONS[Verb.GIVE_UP].target, None
         else:
             row.state = TRANSITIONS[Verb.REFUSE].target
-            row.next_attempt_at = Now() + timedelta(seconds=pause)
+            row.next_attempt_at = Now() + timedelta(seconds=max(pause, outcome.after))
 
     def _hurry(self, confirmed: Iterable[Parked], refused: set[str]) -> None:
         """Try others of the same topics now: what was wrong with their binding is mended.

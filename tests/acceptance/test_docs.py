@@ -29,7 +29,9 @@ from outbox.flow import wire
 from outbox.flow.conf import FlowSettings, Peer, flow_settings
 from outbox.message.event_types import registry
 from outbox.models import Message
+from outbox.webhooks.conf import WebhookSettings
 from relay.brokers.amqp.options import AMQPOptions
+from relay.brokers.webhook.options import WebhookOptions
 from relay.conf import RelaySettings
 from tests.inbox.support import happened, receive
 from tests.kit.support import Counted, Registered
@@ -63,6 +65,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         TLSOptions,
         FlowSettings,
         Peer,
+        WebhookSettings,
+        WebhookOptions,
     ],
     ids=lambda c: c.__name__,
 )

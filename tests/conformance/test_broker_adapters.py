@@ -3,27 +3,37 @@
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+from django.test import override_settings
 from kombu import Connection
 
 from inbox.handlers.registry import Handler, handlers
+from outbox.message.callbacks import CALLBACK_TYPE, CONTENT_TYPE
 from outbox.message.celery_task import MESSAGE_ID, QueueDeclaration, decode, encode
 from outbox.message.cloudevents import from_message
 from outbox.message.envelope import Envelope
+from outbox.message.ids import uuid7_text
+from outbox.models import Request
+from outbox.webhooks import verify
 from relay.brokers.amqp import AMQPBroker
-from relay.brokers.base import Broker
+from relay.brokers.base import CONFIRMED, Broker, Status
 from relay.brokers.conformance import TASK_QUEUE, TOPIC, BrokerConformance
 from relay.brokers.kombu import KombuBroker
 from relay.brokers.local import LocalBroker
+from relay.brokers.webhook import WebhookBroker
+from tests.kit.services.callbacks import LOCAL, SECRET, Answering, CallbackServer
 from tests.kit.services.rabbitmq import RabbitNode
 from tests.kit.services.redis import RedisServer
 from tests.proofs.faults.proxy import Proxy
 
 FULL_TOPIC = "conformance.full"
+REFUSED = "/refused"
+"""A path at which whoever is called back refuses it."""
 
 
 @pytest.mark.sqlite
@@ -46,6 +56,67 @@ class TestLocalBroker(BrokerConformance):
 
     def received(self) -> Sequence[Envelope]:
         return self.handled
+
+
+@pytest.mark.sqlite
+@pytest.mark.django_db(transaction=True)
+class TestWebhookBroker(BrokerConformance):
+    """A server that is called back. It may be slow: what it has not answered in time is LATER."""
+
+    broker_class: ClassVar[type[Broker]] = WebhookBroker
+
+    @pytest.fixture(autouse=True)
+    def _server(self) -> Iterator[None]:
+        webhooks = {"SECRETS": SECRET, "HTTP": True, "SUBNETS": LOCAL}
+        with CallbackServer() as self.server, override_settings(OUTBOX={"WEBHOOKS": webhooks}):
+            self.server.answers[REFUSED] = Answering(400)
+            yield
+
+    def message(self, key: str | None, **_: Any) -> Envelope:
+        return self.to("/hook", key)
+
+    def refused(self, message: Envelope) -> Envelope:
+        return self.to(REFUSED, message.key)
+
+    def to(self, path: str, key: str | None) -> Envelope:
+        now, asked = datetime.now(UTC), uuid7_text()
+        Request.objects.create(
+            message_id=asked,
+            expiry_id=uuid7_text(),
+            version=1,
+            wanted=1,
+            asked_at=now,
+            deadline=now,
+            callback_url=self.server.origin + path,
+        )
+        return Envelope(
+            id=uuid7_text(),
+            source="/conformance",
+            type=CALLBACK_TYPE,
+            data=b"{}",
+            content_type=CONTENT_TYPE,
+            subject=asked,
+            key=key,
+            time=now,
+        )
+
+    def received(self) -> Sequence[Envelope]:
+        called = [each for each in self.server.called if each.path != REFUSED]
+        return [verify(each.headers, each.body, SECRET) for each in called]
+
+    def test_a_page_ends_when_its_time_is_over(self) -> None:
+        """A few are under way then; nothing is unsent, which would hold up what is behind it."""
+        page = [self.message(None) for _ in range(10)]
+        with self.opened() as broker:
+            broker.page_seconds = 0.0
+            outcomes = broker.publish(page)
+            assert {each.status for each in outcomes} <= {Status.CONFIRMED, Status.LATER}
+            broker.page_seconds = 10.0
+            later = [m for m, each in zip(page, outcomes, strict=True) if each is not CONFIRMED]
+            for message in later:
+                while broker.publish([message]) != [CONFIRMED]:
+                    pass
+            assert sorted(self.received_ids()) == sorted(each.id for each in page)
 
 
 class AMQPConformance(BrokerConformance):

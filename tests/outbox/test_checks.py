@@ -15,6 +15,7 @@ from outbox import checks
 from outbox.models import Message
 from outbox.producer.recording import EmitsEvents
 from tests.kit.defaults import defaults
+from tests.kit.services.callbacks import SECRET
 from tests.outbox.models import ConcreteThing, SpecialThing, Thing
 
 postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="about PostgreSQL")
@@ -287,3 +288,29 @@ class TestDeployment:
 
         assert "(outbox.W001)" in printed.getvalue()
         assert "outbox.W001" not in quiet.getvalue()
+
+
+class TestWebhooks:
+    """E009, W005, W006."""
+
+    @pytest.mark.parametrize(
+        ("webhooks", "errors", "warnings"),
+        [
+            ({}, [], []),
+            ({"SECRETS": SECRET}, [], []),
+            ({"SECRETS": "whsec_short", "HTTP": True}, ["outbox.E009"], []),
+            ({"SECRETS": SECRET, "HTTP": True}, [], ["outbox.W005"]),
+            ({"SECRETS": SECRET, "SUBNETS": ["10.0.0.0/8"]}, [], ["outbox.W006"]),
+            ({"SECRETS": SECRET, "SUBNETS": ["1.1.1.0/24"]}, [], []),
+        ],
+    )
+    def test_settings(self, webhooks: dict[str, object], errors: list[str], warnings: list[str]):
+        """What is unusable is an error; what may be meant so is told before it is deployed."""
+        with override_settings(OUTBOX={"WEBHOOKS": webhooks}):
+            assert ids(checks.check_webhooks()) == errors
+            assert ids(checks.check_webhooks_deployed()) == warnings
+
+    def test_other_errors(self):
+        """What is wrong with OUTBOX is left to E001."""
+        with override_settings(OUTBOX={"LANES": 0, "WEBHOOKS": {"HTTP": 7}}):
+            assert checks.check_webhooks() == checks.check_webhooks_deployed() == []

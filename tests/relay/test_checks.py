@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from relay.checks import check_deployment
+from relay.checks import check_deployment, check_relays
+from tests.kit.services.callbacks import SECRET
 
 AMQP = {"BACKEND": "relay.brokers.amqp.AMQPBroker", "URL": "amqp://127.0.0.1//"}
 LOCAL = {"BACKEND": "relay.brokers.local.LocalBroker"}
@@ -14,9 +15,10 @@ KOMBU = {
     "URL": "redis://127.0.0.1/0",
     "MESSAGES": "tasks",
 }
+WEBHOOKS = {"BACKEND": "relay.brokers.webhook.WebhookBroker"}
 
 
-@pytest.mark.parametrize("relay", [AMQP, LOCAL], ids=["amqp", "local"])
+@pytest.mark.parametrize("relay", [AMQP, LOCAL, WEBHOOKS], ids=["amqp", "local", "webhooks"])
 def test_a_broker_that_promises_all_draws_no_warning(relay: dict[str, Any]) -> None:
     with override_settings(RELAYS={"default": relay}):
         assert check_deployment() == []
@@ -31,3 +33,23 @@ def test_what_a_broker_does_not_promise_is_said_before_it_is_used() -> None:
     assert "KombuBroker promises less than the outbox" in warning.msg
     for text in ("confirms nothing", "restarts", "overtake", "dropped without a word"):
         assert text in warning.msg
+
+
+@pytest.mark.parametrize(
+    ("secrets", "relays", "expected"),
+    [
+        (SECRET, {"default": LOCAL}, ["relay.E004"]),
+        (SECRET, {"default": LOCAL, "webhooks": WEBHOOKS}, []),
+        ("", {"default": LOCAL}, []),
+        ("", {"default": LOCAL, "webhooks": WEBHOOKS}, ["relay.E002"]),
+        ("nonsense", {"default": LOCAL, "webhooks": WEBHOOKS}, []),  # is outbox.E009
+        (SECRET, {"webhooks": {**WEBHOOKS, "MESSAGES": "events"}}, ["relay.E003"]),
+        (SECRET, {"webhooks": {**WEBHOOKS, "URL": "https://example.com"}}, ["relay.E002"]),
+    ],
+)
+def test_callbacks_need_a_secret_and_a_relay(
+    secrets: str, relays: dict[str, Any], expected: list[str]
+) -> None:
+    """Either alone sends nothing."""
+    with override_settings(OUTBOX={"WEBHOOKS": {"SECRETS": secrets}}, RELAYS=relays):
+        assert [each.id for each in check_relays() if "W003" not in str(each.id)] == expected

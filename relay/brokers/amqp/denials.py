@@ -23,6 +23,6 @@ def unblamed(
     if not is_about_us(window, denials):
         return outcomes
     return [
-        Outcome(Status.UNKNOWN, reason) if reason in denials else Outcome(status, reason)
-        for status, reason in outcomes
+        Outcome(Status.UNKNOWN, each.reason) if each.reason in denials else each
+        for each in outcomes
     ]

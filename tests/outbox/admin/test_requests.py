@@ -13,10 +13,11 @@ from django.test import Client
 import outbox
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import registry
-from outbox.models import Request, Settlement
+from outbox.models import Message, Request, Settlement
 from outbox.replies import progress, settling
 from tests.kit.admin_pages import confirmed, counted, detail_url, list_url, page, rows, shown
 from tests.kit.api import Caller
+from tests.kit.services.callbacks import SECRET
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
 
@@ -177,3 +178,20 @@ def test_through_the_api() -> None:
     Caller("viewer", "django_outbox.view_request").post(
         f"requests/{answered.message_id}/cancel", status=403
     )
+
+
+def test_where_it_is_called_back_is_shown_without_the_query(viewer: Client, settings: Any) -> None:
+    """With the message that does, once there is one, and on no page of one that wants none."""
+    settings.OUTBOX = {"WEBHOOKS": {"SECRETS": SECRET}}
+    request = ask(callback_url="https://partner.example/hooks?token=swordfish")
+
+    text = page(viewer, detail_url(request))
+    assert "https://partner.example/hooks?•••" in text
+    assert "It is written when the request has ended." in text
+    answer(request)
+    text = page(viewer, detail_url(request))
+    sent = Message.objects.get(subject=str(request.message_id))
+    assert str(sent.message_id) in text
+    assert "outbox.callbacks.partner.example" in text
+    assert "swordfish" not in text
+    assert "Callback" not in page(viewer, detail_url(ask()))
