@@ -14,6 +14,7 @@ from outbox.states import PENDING, Outcome
 
 _TEXT = {"type": "string"}
 _INSTANT = {"type": "string", "format": "date-time"}
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1, "nullable": True}
 _COMMON = (Kind.INVALID, Kind.UNAUTHENTICATED, Kind.FORBIDDEN, Kind.THROTTLED)
 _ONE = (*_COMMON, Kind.NOT_FOUND)
 _KINDS = {
@@ -99,6 +100,7 @@ def standing_schema(event_type: EventType, replies: int) -> dict[str, Any]:
         asked_at=_INSTANT,
         deadline=_INSTANT,
         settled_at=_INSTANT | {"nullable": True},
+        progress=_progress(),
         result=result if replies == 1 else several,
         error=_object(type=_TEXT, title=_TEXT, detail=_TEXT)
         | {"nullable": True, "description": "a problem, if it has ended without a result"},
@@ -113,6 +115,11 @@ def _reply(event_type: EventType) -> dict[str, Any]:
         received_at=_INSTANT,
         data=data,
     )
+
+
+def _progress() -> dict[str, Any]:
+    text = "how far it has come, the newest that whoever answers has said; null if it has not"
+    return _object(done=_SHARE, text=_TEXT, at=_INSTANT) | {"nullable": True, "description": text}
 
 
 def _one_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:

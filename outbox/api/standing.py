@@ -75,9 +75,17 @@ class Standing:
             "asked_at": _instant(row.asked_at),
             "deadline": _instant(row.deadline),
             "settled_at": _instant(end.settled_at) if end else None,
+            "progress": self._progress(),
             "result": results if row.wanted > 1 else next(iter(results), None),
             "error": error,
         }
+
+    def _progress(self) -> dict[str, Any] | None:
+        row = self.request
+        if row.progress_at is None:
+            return None
+        said = {"done": row.progress, "text": row.progress_text}
+        return said | {"at": _instant(row.progress_at)}
 
     def _error(self) -> dict[str, str] | None:
         end = getattr(self.request, "settlement", None)

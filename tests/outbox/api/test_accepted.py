@@ -16,6 +16,7 @@ import outbox
 from outbox.api.accepted import AcceptedView
 from outbox.exceptions import ConfigurationError
 from outbox.models import Message, Reply, Request, Settlement
+from outbox.replies.progress import note
 from outbox.testing import drain
 from tests.kit.support import Registered
 from tests.outbox.api.quoting import Many, Mapped, Quote, QuoteGiven
@@ -207,6 +208,19 @@ class TestStanding:
         assert seen["Retry-After"]
         drain()
         assert visitor.get(where, If_None_Match=first["ETag"]).json()["state"] == "answered"
+
+    def test_progress(self, visitor: Visitor) -> None:
+        """What whoever answers says of it, which is news to who has seen it before."""
+        response = visitor.ask()
+        where = response["Location"]
+        assert response.json()["progress"] is None
+        note(response.json()["id"], {"done": 0.4, "text": "rated"}, None, using="default")
+        said = visitor.get(where, If_None_Match=response["ETag"])
+        assert said.status_code == 200
+        progress = said.json()["progress"]
+        assert (progress["done"], progress["text"]) == (0.4, "rated")
+        assert progress["at"].endswith("Z")
+        assert said.json()["state"] == "pending"
 
     def test_when_to_ask_again(self, visitor: Visitor) -> None:
         """What others of this type took tells; not what another type took."""
