@@ -9,6 +9,8 @@ from outbox.states import Outcome
 
 LOOKED_AT = 200
 """Requests, the latest of all types, among which those of a type are looked for."""
+USED = 50
+"""Of those, the latest of the type that count."""
 LEAST, MOST = 1, 300
 """Seconds."""
 
@@ -34,5 +36,5 @@ def answer_times(name: str, using: str) -> list[float]:
     answered = Settlement.objects.using(using).filter(
         request__in=latest, outcome=Outcome.ANSWERED, request__type=name
     )
-    times = answered.values_list("request__asked_at", "settled_at")
-    return [(settled - asked) / timedelta(seconds=1) for asked, settled in times]
+    times = answered.order_by("-request").values_list("request__asked_at", "settled_at")
+    return [(settled - asked) / timedelta(seconds=1) for asked, settled in times[:USED]]
