@@ -30,6 +30,7 @@ OutboxError
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 
@@ -104,6 +105,10 @@ class NoResult(OutboxError):
         super().__init__(text)
         self.request_id = request_id
         self.replies = tuple(replies)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # For copies, and for other processes: the options are known by their names alone.
+        return partial(type(self), request_id=self.request_id, replies=self.replies), self.args
 
 
 class StillPending(NoResult, TimeoutError):

@@ -1,23 +1,30 @@
 """Answer requests: what a handler returns is sent to whoever asked, in its own transaction."""
 
 import logging
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import msgspec
-from django.db import router
+from django.db import connections, router, transaction
 
 from inbox.handlers.registry import Handler
 from outbox.exceptions import ConfigurationError, UnknownRequest
-from outbox.message.cloudevents import bounded
+from outbox.message.cloudevents import MAX_ATTRIBUTE, bounded
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import EventType
 from outbox.message.event_types import registry as event_types
 from outbox.message.requests import IN_REPLY_TO, REPLY_TO, reply_address
 from outbox.producer.drafting import Draft
-from outbox.producer.emit import write
+from outbox.producer.emit import require_transaction, write
+from outbox.producer.writing import write_database
+
+if TYPE_CHECKING:
+    from inbox.models import OpenRequest
 
 logger = logging.getLogger("inbox")
+
+MANY = 100
+"""Open requests of one id that are looked at."""
 
 
 class Later:
@@ -48,6 +55,14 @@ def answers(handler: Handler, event_type: str, version: int) -> EventType | None
     return found if found is not None and found.is_request else None
 
 
+def address_for(request: Envelope) -> str | None:
+    """Return where the answer to a request goes; None if it can have none.
+
+    An id that we would not emit is none to repeat in a header.
+    """
+    return reply_address(request.attributes) if len(request.id) <= MAX_ATTRIBUTE else None
+
+
 def answer_with(handler: Handler, envelope: Envelope, returned: object) -> None:
     """Send what a handler has returned for a message, if that is a request.
 
@@ -56,10 +71,10 @@ def answer_with(handler: Handler, envelope: Envelope, returned: object) -> None:
     """
     if returned is None or (asked := request_type(handler, envelope)) is None:
         return
-    address = reply_address(envelope.attributes)
+    address = address_for(envelope)
     if address is None:
         logger.warning(
-            "Request %s of %s cannot be answered: its replyto is no address.",
+            "Request %s of %s cannot be answered: its replyto is no address, or its id too long.",
             bounded(envelope.id),
             bounded(envelope.source),
         )
@@ -79,29 +94,54 @@ def answer(request_id: str | UUID, reply: object, *, source: str = "") -> Envelo
     """Answer a request whose handler has returned LATER, in the running transaction.
 
     Of requests with one id, `source` says whose it is. Returns the message of the reply. Raises
-    UnknownRequest if there is no open request, since it was answered already, say;
-    ConfigurationError for what is no reply of it; and what emit() raises.
+    UnknownRequest if there is no open request, since it was answered already, say, or if several
+    services have one of this id; ConfigurationError for what is no reply of it; and what emit()
+    raises. Whatever it raises, nothing was written.
+    """
+    from inbox.models import OpenRequest  # noqa: PLC0415 - models are not loaded at import
+
+    home, outbox = router.db_for_write(OpenRequest), write_database()
+    require_transaction(connections[outbox], "inbox.answer()")
+    rows = OpenRequest.objects.using(home)
+    for row in open_requests(request_id, source):
+        asked = event_types.find(row.type, row.version)
+        if asked is not None and asked.is_request:
+            check_reply(asked, reply)
+        # Whoever deletes the row answers; who comes second waits for that, and finds none.
+        with transaction.atomic(using=home), transaction.atomic(using=outbox):
+            if rows.filter(pk=row.pk).delete()[0]:
+                return _send(
+                    reply,
+                    address=row.address,
+                    request_id=row.message_id,
+                    correlation_id=row.correlation_id or None,
+                )
+    raise _unknown(request_id)
+
+
+def open_requests(request_id: str | UUID, source: str) -> "list[OpenRequest]":
+    """Return what handlers have left open of a request, at least one row.
+
+    Raises UnknownRequest if there is none, or if several services have asked with one id and
+    `source` does not say which is meant.
     """
     from inbox.models import OpenRequest  # noqa: PLC0415 - models are not loaded at import
 
     rows = OpenRequest.objects.using(router.db_for_write(OpenRequest))
-    found = rows.filter(message_id=bounded(str(request_id)))
-    if source:
-        found = found.filter(source=bounded(source))
-    # Whoever deletes the row answers; who comes second waits for that, and finds none.
-    for row in found[:2]:
-        asked = event_types.find(row.type, row.version)
-        if asked is not None and asked.is_request:
-            check_reply(asked, reply)
-        envelope = _send(
-            reply,
-            address=row.address,
-            request_id=row.message_id,
-            correlation_id=row.correlation_id or None,
+    named = rows.filter(message_id=bounded(str(request_id))).order_by("pk")
+    found = list((named.filter(source=bounded(source)) if source else named)[:MANY])
+    if not found:
+        raise _unknown(request_id)
+    if len({row.source for row in found}) > 1:
+        raise UnknownRequest(
+            f"Several services have asked a request {request_id}, and each would get what is said "
+            "on it: say which with source=..."
         )
-        if rows.filter(pk=row.pk).delete()[0]:
-            return envelope
-    raise UnknownRequest(
+    return found
+
+
+def _unknown(request_id: str | UUID) -> UnknownRequest:
+    return UnknownRequest(
         f"No request {request_id} is open here: it was answered or cancelled, it was never "
         "received, or no handler has returned inbox.LATER for it."
     )
@@ -142,4 +182,6 @@ def _keep_open(handler: Handler, envelope: Envelope, address: str) -> None:
         correlation_id=bounded(envelope.correlation_id or envelope.id),
         address=address,
     )
-    row.save(using=router.db_for_write(OpenRequest), force_insert=True)
+    # It may be open already, if the handler was called again.
+    rows = OpenRequest.objects.using(router.db_for_write(OpenRequest))
+    rows.bulk_create([row], ignore_conflicts=True)

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from django.db import DatabaseError, connections, transaction
 
 from inbox.ledger.rows import Settlement
-from inbox.replies.answering import request_type
+from inbox.replies.answering import address_for, request_type
 from outbox.conf import outbox_settings
 from outbox.database.failures import is_outage
 from outbox.error_text import name_of, text_of
 from outbox.message.cloudevents import bounded
 from outbox.message.envelope import Envelope
 from outbox.message.ids import uuid7_text
-from outbox.message.requests import FAILED, IN_REPLY_TO, reply_address
+from outbox.message.requests import FAILED, IN_REPLY_TO
 from outbox.producer.writing import append, write_database
 
 logger = logging.getLogger("inbox")
@@ -52,7 +52,7 @@ def tell(dead: Sequence[tuple[Settlement, Envelope]], using: str) -> None:
 
 
 def _fault(settled: Settlement, request: Envelope) -> Envelope | None:
-    address = reply_address(request.attributes)
+    address = address_for(request)
     if address is None or request_type(settled.handler, request) is None:
         return None
     about = {

@@ -4,14 +4,15 @@ import json
 from datetime import UTC, datetime
 from uuid import UUID
 
-from django.db import connections, router
+from django.db import connections
 
+from inbox.replies.answering import address_for, open_requests
 from outbox.conf import outbox_settings
 from outbox.exceptions import UnknownRequest
 from outbox.message.cloudevents import bounded
 from outbox.message.envelope import Envelope
 from outbox.message.ids import uuid7_text
-from outbox.message.requests import IN_REPLY_TO, PROGRESS, reply_address
+from outbox.message.requests import IN_REPLY_TO, PROGRESS
 from outbox.producer.emit import require_transaction
 from outbox.producer.writing import append, write_database
 from outbox.replies.progress import check
@@ -57,21 +58,12 @@ def progress(
 
 
 def _asked(message: Envelope) -> tuple[str, str, str]:
-    address = reply_address(message.attributes)
+    address = address_for(message)
     if address is None:
         raise UnknownRequest(f"Message {bounded(message.id)} wants no reply.")
     return message.id, address, bounded(message.correlation_id or message.id)
 
 
 def _open(request_id: str, source: str) -> tuple[str, str, str]:
-    from inbox.models import OpenRequest  # noqa: PLC0415 - models are not loaded at import
-
-    rows = OpenRequest.objects.using(router.db_for_write(OpenRequest))
-    found = rows.filter(message_id=bounded(request_id), **({"source": source} if source else {}))
-    row = found.order_by("pk").first()
-    if row is None:
-        raise UnknownRequest(
-            f"No request {request_id} is open here: it was answered or cancelled, or no handler "
-            "has returned inbox.LATER for it."
-        )
+    row = open_requests(request_id, source)[0]
     return row.message_id, row.address, row.correlation_id

@@ -5,12 +5,14 @@ from typing import Any
 from inbox.conf import inbox_settings
 from inbox.handlers.registry import Handler, handlers
 from inbox.replies.withdrawals import WITHDRAWALS
+from inbox.verdicts import Retry, RetryPolicy
 from outbox.extensions.addresses import register_group
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import registry as event_types
 from outbox.message.requests import EXPIRED, FAILED, IN_REPLY_TO, PROGRESS
 from outbox.producer.writing import write_database
-from outbox.replies import progress, settling
+from outbox.replies import settling
+from outbox.replies.recording import RequestBusy
 
 NAME = "outbox.replies"
 
@@ -21,14 +23,17 @@ def take(event: Any, message: Envelope) -> None:
     if not isinstance(request_id, str):
         return  # somebody has published to our address what is no reply
     using = write_database()
-    if message.type == EXPIRED:
-        settling.expire(request_id, using=using)
-    elif message.type == FAILED:
-        settling.fail(request_id, _reason(event), using=using, by=message.source)
-    elif message.type == PROGRESS:
-        progress.note(request_id, event, message.time, using=using)
-    else:
-        settling.answer(request_id, message, using=using, by=message.source)
+    try:
+        if message.type == EXPIRED:
+            settling.expire(request_id, message, using=using)
+        elif message.type == FAILED:
+            settling.fail(request_id, _reason(event), using=using, by=message.source)
+        elif message.type == PROGRESS:
+            settling.note_progress(request_id, event, message.time, using=using)
+        else:
+            settling.answer(request_id, message, using=using, by=message.source)
+    except RequestBusy:
+        raise Retry(reason="another transaction has locked the request") from None
 
 
 def install() -> None:
@@ -39,7 +44,14 @@ def install() -> None:
         handlers.add(WITHDRAWALS)
 
 
-REPLIES = Handler(name=NAME, pattern=NAME, function=take, addressed=True)
+REPLIES = Handler(
+    name=NAME,
+    pattern=NAME,
+    function=take,
+    addressed=True,
+    # What it waits for are locks of others, for most of a day.
+    retry=RetryPolicy(attempts=1000, base=0.1, cap=60.0),
+)
 
 
 def _reason(event: Any) -> str:

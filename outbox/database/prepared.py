@@ -107,13 +107,18 @@ def large_cursor(connection: BaseDatabaseWrapper) -> CursorWrapper:
 def _swapped(connection: BaseDatabaseWrapper, cls: type[_Cursor]) -> CursorWrapper:
     cursor = connection.cursor()
     # Logged queries are to be read by people, with their values.
-    if connection.vendor == "postgresql" and not connection.queries_logged and _owns(connection):
+    if (
+        connection.vendor == "postgresql"
+        and not connection.queries_logged
+        and is_own_session(connection)
+    ):
         cursor.cursor = cls(connection.connection)
     return cursor
 
 
-def _owns(connection: BaseDatabaseWrapper) -> bool:
+def is_own_session(connection: BaseDatabaseWrapper) -> bool:
     """Tell whether the session is ours alone, for as long as the connection lasts."""
+    connection.ensure_connection()
     raw: Any = connection.connection
     if raw not in _owned:
         with connection.wrap_database_errors:

@@ -10,7 +10,7 @@ from typing import Any
 
 from outbox.message.cloudevents import MAX_ATTRIBUTE, MAX_TRACE_STATE, bounded, flaw
 from outbox.message.envelope import Envelope
-from outbox.message.origin import MAX_ORIGIN
+from outbox.message.origin import MAX_ORIGIN, made
 
 logger = logging.getLogger("outbox")
 
@@ -54,6 +54,11 @@ _context: ContextVar[Context] = ContextVar("outbox_context", default=Context()) 
 def current_context() -> Context:
     """Return the context of the running thread or task."""
     return _context.get()
+
+
+def is_handling() -> bool:
+    """Tell whether a handler runs in this context, whatever database it is called on."""
+    return (current_context().origin or "").startswith(made("handler", ""))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox.conf import outbox_settings
+from outbox.conf import OutboxSettings, outbox_settings
 from outbox.context import taken
 from outbox.database.event_loop import in_event_loop, no_coroutine, recipe
 from outbox.exceptions import InvalidEvent, TransactionRequired
@@ -102,10 +102,12 @@ def write(
     using: str | None,
     *,
     finish: Callable[[Envelope], Envelope] | None = None,
+    into: Callable[[BaseDatabaseWrapper, list[Envelope], OutboxSettings], None] = append,
 ) -> list[Envelope]:
     """Write drafts in the running transaction; return their messages in order.
 
-    `finish` makes of each message what is written. Raises what emit() raises.
+    `finish` makes of each message what is written; `into` writes those that are not for later.
+    Raises what emit() raises.
     """
     connection = connections[using or write_database()]
     require_transaction(connection, "emit()")
@@ -124,6 +126,6 @@ def write(
         # For what is scheduled as well: the relay may have to sleep less than it meant to.
         wake_on_commit(connection.alias)
     else:
-        append(connection, envelopes, conf)
+        into(connection, envelopes, conf)
     emitted(connection, envelopes, started)
     return envelopes

@@ -26,14 +26,14 @@ COLUMNS = (
     "data",
     "attributes",
 )
-_NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
+NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 _ROW = f"({', '.join(['%s'] * len(COLUMNS))})"
 
 # One round trip, however few the messages.
-INSERT = f'INSERT INTO "{TABLE}" ({_NAMES}) VALUES '
+INSERT = f'INSERT INTO "{TABLE}" ({NAMES}) VALUES '
 
 # From some hundred rows on COPY is several times faster than INSERT.
-COPY = f'COPY "{TABLE}" ({_NAMES}) FROM STDIN'
+COPY = f'COPY "{TABLE}" ({NAMES}) FROM STDIN'
 
 NOTIFY_BYTES = 7999
 
@@ -48,13 +48,13 @@ SELECT pg_notify(
 # --- Scheduled messages: due by the database's clock, so that no other clock matters ----------
 
 _LATER_COLUMNS = ("due_at", "hash", *COLUMNS[1:])
-_LATER_NAMES = ", ".join(f'"{name}"' for name in _LATER_COLUMNS)
-_LATER = f'INSERT INTO "{SCHEDULED}" ({_LATER_NAMES}) VALUES '
-_ENVELOPE = ", ".join(["%s"] * len(COLUMNS))
+LATER_NAMES = ", ".join(f'"{name}"' for name in _LATER_COLUMNS)
+_LATER = f'INSERT INTO "{SCHEDULED}" ({LATER_NAMES}) VALUES '
+ENVELOPE = ", ".join(["%s"] * len(COLUMNS))
 
 # A point in time, or a time from now on; the transaction may have begun long before now.
-_PG_LATER = f"(coalesce(%s::timestamptz, clock_timestamp() + %s::interval), {_ENVELOPE})"
-_SQLITE_LATER = f"(coalesce(%s, strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s)), {_ENVELOPE})"
+_PG_LATER = f"(coalesce(%s::timestamptz, clock_timestamp() + %s::interval), {ENVELOPE})"
+_SQLITE_LATER = f"(coalesce(%s, strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s)), {ENVELOPE})"
 
 # Whether something is due, and in how many seconds the next is.
 PG_NEXT_DUE = f"""
@@ -74,7 +74,7 @@ DELIVER_LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
 # What is due enters the log, in the order of being due, which the positions then have. Rows that
 # are being cancelled are left alone.
 _DELIVERED = ", ".join('"due_at"' if name == "time" else f'"{name}"' for name in COLUMNS[1:])
-_INTO_LOG = f"INSERT INTO {TABLE} ({_NAMES}) SELECT hash %% %(lanes)s, {_DELIVERED} FROM"
+_INTO_LOG = f"INSERT INTO {TABLE} ({NAMES}) SELECT hash %% %(lanes)s, {_DELIVERED} FROM"
 PG_DELIVER = f"""
 WITH due AS (
     DELETE FROM {SCHEDULED} WHERE id = ANY (ARRAY(

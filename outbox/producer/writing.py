@@ -63,7 +63,7 @@ def append(
 
     All with one `scope` are in one lane, and so keep their order; by default their key decides.
     """
-    _append(connection, [_row(envelope, conf, scope) for envelope in envelopes])
+    _append(connection, [values_of(envelope, conf, scope) for envelope in envelopes])
     wake_on_commit(connection.alias)
 
 
@@ -75,8 +75,8 @@ def write_some_later(
 ) -> list[Envelope]:
     """Write each envelope where it belongs; return them with the times at which they are due."""
     pairs = list(zip(dues, envelopes, strict=True))
-    rows = [_row(envelope, conf) for when, envelope in pairs if when is None]
-    later = [(when, _scheduled_row(connection, e, conf)) for when, e in pairs if when is not None]
+    rows = [values_of(envelope, conf) for when, envelope in pairs if when is None]
+    later = [(when, later_values_of(connection, e, conf)) for when, e in pairs if when is not None]
     # Two tables take two statements, of which none shall remain if the second fails.
     with atomic(using=connection.alias) if rows else nullcontext():
         _append(connection, rows)
@@ -84,7 +84,9 @@ def write_some_later(
     return [msgspec.structs.replace(e, time=times.get(e.id, e.time)) for e in envelopes]
 
 
-def _row(envelope: Envelope, conf: OutboxSettings, scope: str | None = None) -> tuple[object, ...]:
+def values_of(
+    envelope: Envelope, conf: OutboxSettings, scope: str | None = None
+) -> tuple[object, ...]:
     """Return the values of sql.COLUMNS. Without scope or key, messages spread over the lanes."""
     if scope is None:
         scope = envelope.key if envelope.key is not None else envelope.id
@@ -108,11 +110,11 @@ def _row(envelope: Envelope, conf: OutboxSettings, scope: str | None = None) -> 
     )
 
 
-def _scheduled_row(
+def later_values_of(
     connection: BaseDatabaseWrapper, envelope: Envelope, conf: OutboxSettings
 ) -> tuple[object, ...]:
     """Return the values of sql.COLUMNS, with a hash in place of the lane."""
-    _, *rest = _row(envelope, conf)
+    _, *rest = values_of(envelope, conf)
     hashed = hash_of(envelope.key if envelope.key is not None else envelope.id)
     row = (hashed, *rest)
     return row if connection.vendor == "postgresql" else _adapted(connection, *row)

@@ -1,6 +1,7 @@
 """What the asker has of a request: how it stands, its result, and how to take it back."""
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from outbox.exceptions import (
     WaitingInTransaction,
 )
 from outbox.message import codec
+from outbox.message.context import is_handling
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import registry
 from outbox.producer.writing import in_transaction
@@ -28,7 +30,7 @@ from outbox.replies.waking import Wakeup
 from outbox.states import PENDING, Outcome
 
 if TYPE_CHECKING:
-    from outbox.models import Reply, Settlement
+    from outbox.models import Reply, Request
 
 FIRST_PAUSE, LAST_PAUSE = 0.02, 1.0
 """Seconds between two looks of who waits; each is half as long again as the one before."""
@@ -50,13 +52,21 @@ class Asked:
     id: str
     using: str = "default"
 
+    def __post_init__(self) -> None:
+        if isinstance(self.id, UUID):  # whatever it is called, it is one id
+            object.__setattr__(self, "id", str(self.id))
+
     def state(self) -> str:
         """Return "pending", "answered", "failed", "expired" or "cancelled".
 
         Raises UnknownRequest if there is no such request.
         """
-        found = self._settlement()
-        return PENDING if found is None else Outcome(found.outcome).value
+        with no_coroutine("state()", "astate()"):
+            return _state_of(self._request())
+
+    async def astate(self) -> str:
+        """Run state() in the thread that holds this task's database connections."""
+        return await sync_to_async(self.state)()
 
     def progress(self) -> Progress | None:
         """Return how far whoever answers says it has come, the newest of it; None if it has not.
@@ -77,13 +87,15 @@ class Asked:
 
         Raises StillPending if there is none yet, which is no failure: ask again. Raises
         RequestFailed, RequestExpired or RequestCancelled if there will be none, UnknownRequest if
-        there is no such request, and WaitingInTransaction if it is told to wait in a transaction,
-        as that of a handler: what was asked in it is sent behind it.
+        there is no such request, and WaitingInTransaction if it is told to wait in a transaction
+        or a handler: what was asked in it is sent behind it. Raises UndecodableMessage if a reply
+        does not fit the class of its type any more.
         """
         with no_coroutine("result()", "aresult()"):
-            if (found := self._wait(timeout)) is None:
+            request = self._look(timeout)
+            if not _ended(request):
                 raise self._pending(timeout)
-            return self._result(found)
+            return self._result(request)
 
     def wait(self, timeout: float) -> str:
         """Wait up to `timeout` seconds until the request has ended; return its state(), if it has.
@@ -91,20 +103,21 @@ class Asked:
         Raises what result() raises for a wait that cannot end, and for what is no request.
         """
         with no_coroutine("wait()", "aresult()"):
-            found = self._wait(timeout)
-            return PENDING if found is None else Outcome(found.outcome).value
+            return _state_of(self._look(timeout))
 
     async def aresult(self, timeout: float = 0.0) -> Any:
         """Do what result() does, in a coroutine: it looks from time to time, and blocks nobody."""
-        ends = time.monotonic() + timeout
+        ends = await sync_to_async(self._until)(timeout)
         pause = FIRST_PAUSE
-        while (found := await sync_to_async(self._look)(timeout)) is None:
+        while not _ended(request := await sync_to_async(self._request)()):
             left = ends - time.monotonic()
             if left <= 0:
-                raise self._pending(timeout)
+                break
             await asyncio.sleep(min(pause, left))
             pause = min(pause * 1.5, LAST_PAUSE)
-        return await sync_to_async(self._result)(found)
+        if not _ended(request):
+            raise self._pending(timeout)
+        return await sync_to_async(self._result)(request)
 
     def cancel(self, *, by: str = "") -> bool:
         """Settle the request as cancelled; tell whether this has done it.
@@ -115,56 +128,66 @@ class Asked:
         from outbox.replies.settling import cancel  # noqa: PLC0415 - models are not loaded at import
 
         with no_coroutine("cancel()", "acancel()"):
-            return cancel(self.id, using=self.using, by=by)
+            return cancel(str(self._uuid()), using=self.using, by=by)
 
     async def acancel(self, *, by: str = "") -> bool:
         """Run cancel() in the thread that holds this task's database connections."""
         return await sync_to_async(self.cancel)(by=by)
 
-    def _wait(self, timeout: float) -> "Settlement | None":
-        if timeout > 0 and in_transaction(connections[self.using]):
-            raise _in_transaction()
-        ends = time.monotonic() + timeout
+    def _look(self, timeout: float) -> "Request":
+        """Return the request when it has ended, or the time is over."""
+        ends = self._until(timeout)
+        request = self._request()
+        return self._wait(ends) if timeout > 0 and not _ended(request) else request
+
+    def _until(self, timeout: float) -> float:
+        """Return the monotonic time at which waiting ends; raise if nobody may wait here."""
+        if math.isnan(timeout):
+            raise ValueError("timeout is a number of seconds, not NaN")
+        if timeout > 0 and (is_handling() or in_transaction(connections[self.using])):
+            raise WaitingInTransaction(
+                "A transaction is open. What was asked in it is sent when it commits, so waiting "
+                "for the answer in it never ends. Wait behind the atomic() block, and not in a "
+                "handler: handle the reply there with a handler of its own, for the class of the "
+                "reply."
+            )
+        return time.monotonic() + timeout
+
+    def _wait(self, ends: float) -> "Request":
         pause = FIRST_PAUSE
-        with Wakeup(self.using, self.id, wait=timeout > 0) as wakeup:
-            while (found := self._settlement()) is None:
+        with Wakeup(self.using, self._uuid()) as wakeup:
+            # Once more, as it may have ended before anybody listened.
+            while not _ended(request := self._request()):
                 left = ends - time.monotonic()
                 if left <= 0:
-                    return None
+                    break
                 wakeup.wait(min(pause, left))
                 pause = min(pause * 1.5, LAST_PAUSE)
-        return found
-
-    def _look(self, timeout: float) -> "Settlement | None":
-        if timeout > 0 and in_transaction(connections[self.using]):
-            raise _in_transaction()
-        return self._settlement()
-
-    def _settlement(self) -> "Settlement | None":
-        from outbox.models import Request, Settlement  # noqa: PLC0415 - not loaded at import
-
-        wanted = self._uuid()
-        ended = Settlement.objects.using(self.using).filter(request__message_id=wanted)
-        asked = Request.objects.using(self.using).filter(message_id=wanted)
-        if (found := ended.first()) is None and not asked.exists():
-            raise self._unknown()
-        return found
+        return request
 
     def _uuid(self) -> UUID:
         try:
             return UUID(self.id)
-        except ValueError as exc:
-            raise UnknownRequest(f"{self.id!r} is no id of a request.") from exc
+        except (ValueError, AttributeError, TypeError) as exc:
+            raise UnknownRequest(f"{self.id!r:.300} is no id of a request.") from exc
+
+    def _request(self) -> "Request":
+        """Return the request with its settlement, in one query."""
+        from outbox.models import Request  # noqa: PLC0415 - models are not loaded at import
+
+        rows = Request.objects.using(self.using).select_related("settlement")
+        if (found := rows.filter(message_id=self._uuid()).first()) is None:
+            raise self._unknown()
+        return found
 
     def _unknown(self) -> UnknownRequest:
         return UnknownRequest(f"There is no request {self.id} in {self.using!r}.")
 
-    def _result(self, settlement: "Settlement") -> Any:
-        from outbox.models import Reply, Request  # noqa: PLC0415 - not loaded at import
+    def _result(self, request: "Request") -> Any:
+        from outbox.models import Reply  # noqa: PLC0415 - models are not loaded at import
 
-        counted = Reply.objects.using(self.using).filter(
-            request=settlement.pk, number__isnull=False
-        )
+        settlement = request.settlement
+        counted = Reply.objects.using(self.using).filter(request=request, number__isnull=False)
         replies = [event_of(each) for each in counted.order_by("number")]
         kind: type[NoResult] | None = _NONE.get(Outcome(settlement.outcome))
         if kind is not None:
@@ -174,10 +197,9 @@ class Asked:
                 request_id=self.id,
                 replies=replies,
             )
-        wanted = (
-            Request.objects.using(self.using).values_list("wanted", flat=True).get(pk=settlement.pk)
-        )
-        return replies[0] if wanted == 1 else replies
+        if len(replies) < request.wanted:
+            raise UnknownRequest(f"Request {self.id} was forgotten a moment ago.")
+        return replies[0] if request.wanted == 1 else replies
 
     def _pending(self, timeout: float) -> StillPending:
         waited = f" after {timeout:g} s" if timeout > 0 else ""
@@ -187,12 +209,12 @@ class Asked:
         )
 
 
-def _in_transaction() -> WaitingInTransaction:
-    return WaitingInTransaction(
-        "A transaction is open. What was asked in it is sent when it commits, so waiting for the "
-        "answer in it never ends. Wait behind the atomic() block, and not in a handler: handle the "
-        "reply there with a handler of its own, for the class of the reply."
-    )
+def _ended(request: "Request") -> bool:
+    return hasattr(request, "settlement")
+
+
+def _state_of(request: "Request") -> str:
+    return Outcome(request.settlement.outcome).value if _ended(request) else PENDING
 
 
 def event_of(reply: "Reply") -> Any:

@@ -3,18 +3,22 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from uuid import UUID
 
 import msgspec
 from asgiref.sync import sync_to_async
-from django.db import IntegrityError, connections, transaction
+from django.db import ProgrammingError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox.conf import outbox_settings
+from outbox.conf import OutboxSettings
 from outbox.database.event_loop import no_coroutine
+from outbox.database.prepared import counting_cursor
+from outbox.database.privileges import add_remedy
 from outbox.exceptions import ConfigurationError, InvalidEvent, OtherRequest
 from outbox.extensions.addresses import own_address
 from outbox.message import codec
@@ -25,10 +29,21 @@ from outbox.message.ids import uuid7_text
 from outbox.message.requests import EXPIRED, EXPIRY_TIME, IN_REPLY_TO, REPLY_TO
 from outbox.producer.drafting import Draft, draft_of, resolve
 from outbox.producer.emit import require_transaction, write
-from outbox.producer.writing import write_database, write_some_later
+from outbox.producer.wakeup import wake_on_commit
+from outbox.producer.writing import (
+    append,
+    later_values_of,
+    values_of,
+    write_database,
+    write_some_later,
+)
+from outbox.replies import sql
 from outbox.replies.asked import Asked
 from outbox.replies.declaring import check_within
 from outbox.signatures import no_option
+
+if TYPE_CHECKING:
+    from outbox.models import Request
 
 MAX_REPLIES = 10_000
 
@@ -132,7 +147,12 @@ def ask_or_find(
             from outbox.replies.callbacks import check_url  # noqa: PLC0415 - models, as below
 
             check_url(callback_url, owner)
-        alias = using or write_database()
+        alias, home = using or write_database(), write_database()
+        if alias != home:
+            raise InvalidEvent(
+                f"ask() is for the database {home!r}, in which replies are taken, and not for "
+                f"{alias!r}: nobody would settle the request there."
+            )
         require_transaction(connections[alias], "ask()")
         once = _once(owner, event_type, idempotency_key) if idempotency_key else None
         fingerprint = _fingerprint(event_type, asked_for, replies, callback_url) if once else ""
@@ -177,15 +197,15 @@ async def aask(
 
 
 def _ask(asking: "_Asking", using: str) -> tuple[Asked, bool]:
-    try:
-        # Three tables, of which none shall have anything if one of them refuses.
-        with transaction.atomic(using=using):
+    while True:
+        with suppress(_AskedBefore):
             return asking.write(using), True
-    except IntegrityError:
-        found = _asked_before(asking.once, asking.fingerprint, using)
-        if found is None:
-            raise
-        return found, False  # somebody else was quicker
+        if found := _asked_before(asking.once, asking.fingerprint, using):
+            return found, False  # somebody else was quicker
+
+
+class _AskedBefore(Exception):
+    """The idempotency key is taken, so nothing was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,16 +221,81 @@ class _Asking:
     callback_url: str
 
     def write(self, using: str) -> Asked:
+        """Write the request; raise _AskedBefore if its idempotency key is taken."""
+        address = own_address()
+        [envelope] = write(
+            [self.draft],
+            using,
+            finish=partial(_addressed, address, self.within),
+            into=partial(self._insert, address),
+        )
+        return Asked(id=envelope.id, using=using)
+
+    def _insert(
+        self,
+        address: str,
+        connection: BaseDatabaseWrapper,
+        envelopes: list[Envelope],
+        conf: OutboxSettings,
+    ) -> None:
+        """Write message, deadline and row, or none of them."""
+        [envelope] = envelopes
+        expiry = _expiry(envelope, address)
+        if connection.vendor == "postgresql":
+            self._insert_at_once(connection, envelope, expiry, conf)
+        else:
+            self._insert_each(connection, envelope, expiry, conf)
+        wake_on_commit(connection.alias)
+
+    def _insert_at_once(
+        self,
+        connection: BaseDatabaseWrapper,
+        envelope: Envelope,
+        expiry: Envelope,
+        conf: OutboxSettings,
+    ) -> None:
+        row = self._row(envelope, expiry)
+        columns = {
+            field.column: field.get_db_prep_save(getattr(row, field.attname), connection)
+            for field in row._meta.concrete_fields
+            if not field.primary_key and field.name not in ("asked_at", "deadline")
+        }
+        values: list[Any] = [
+            self.within,
+            *columns.values(),
+            *values_of(envelope, conf),
+            *later_values_of(connection, expiry, conf),
+        ]
+        with counting_cursor(connection) as cursor:
+            try:
+                cursor.execute(sql.ask(tuple(columns)), values)
+            except ProgrammingError as exc:
+                add_remedy(exc, "emit", connection.alias)
+                raise
+            if not cursor.rowcount:
+                raise _AskedBefore
+
+    def _insert_each(
+        self,
+        connection: BaseDatabaseWrapper,
+        envelope: Envelope,
+        expiry: Envelope,
+        conf: OutboxSettings,
+    ) -> None:
+        row = self._row(envelope, expiry)
+        with transaction.atomic(using=connection.alias):
+            append(connection, [envelope], conf)
+            # By the clock of the database, which is that of whoever delivers it.
+            [later] = write_some_later(connection, [expiry], [self.within], conf)
+            assert later.time is not None
+            row.asked_at, row.deadline = later.time - self.within, later.time
+            row.save(using=connection.alias, force_insert=True)
+
+    def _row(self, envelope: Envelope, expiry: Envelope) -> "Request":
+        """Return the request, but for its times."""
         from outbox.models import Request  # noqa: PLC0415 - models are not loaded at import
 
-        address = own_address()
-        envelope = write([self.draft], using, finish=partial(_addressed, address, self.within))[0]
-        expiry = _expiry(envelope, address)
-        # By the clock of the database, which is that of whoever delivers it.
-        later = write_some_later(connections[using], [expiry], [self.within], outbox_settings())
-        deadline = later[0].time
-        assert deadline is not None
-        row = Request(
+        return Request(
             message_id=UUID(envelope.id),
             source=envelope.source,
             topic=envelope.topic,
@@ -220,15 +305,11 @@ class _Asking:
             correlation_id=envelope.correlation_id or envelope.id,
             owner=self.owner,
             wanted=self.replies,
-            asked_at=deadline - self.within,
-            deadline=deadline,
             expiry_id=UUID(expiry.id),
             once=self.once,
             fingerprint=self.fingerprint,
             callback_url=self.callback_url,
         )
-        row.save(using=using, force_insert=True)
-        return Asked(id=envelope.id, using=using)
 
 
 def _addressed(address: str, within: timedelta, envelope: Envelope) -> Envelope:

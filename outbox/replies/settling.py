@@ -1,24 +1,34 @@
-"""Settle requests. The row of a settlement is unique: whoever inserts it first has done it."""
+"""Settle requests. The row of a settlement is unique: whoever inserts it first has done it.
+
+Who handles a message must not wait for a request that another transaction has locked: expire(),
+fail(), answer() and note_progress() raise RequestBusy then, to be called again later.
+"""
 
 import logging
-from uuid import UUID
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
 
+import msgspec
 from django.db import connections, transaction
 
+from outbox.conf import outbox_settings
 from outbox.database.clock import database_now
+from outbox.error_text import storable
 from outbox.exceptions import UnknownRequest
 from outbox.message.cloudevents import bounded
 from outbox.message.envelope import Envelope
-from outbox.models import Reply, Request, Settlement
-from outbox.producer.scheduling import cancel as cancel_scheduled
+from outbox.message.event_types import registry
+from outbox.message.ids import uuid7_text
+from outbox.models import Request, Settlement
+from outbox.producer.writing import write_some_later
+from outbox.replies import progress
 from outbox.replies.callbacks import call_back
+from outbox.replies.recording import Locked, keep, lock, settle
 from outbox.replies.waking import wake_on_commit
 from outbox.replies.withdrawing import withdraw
 from outbox.states import Outcome
 
 logger = logging.getLogger("outbox")
-
-MAX_REASON = 255
 
 
 def cancel(request_id: str, *, using: str, by: str = "") -> bool:
@@ -26,42 +36,49 @@ def cancel(request_id: str, *, using: str, by: str = "") -> bool:
 
     Whoever answers is told, behind the request.
     """
-    with transaction.atomic(using=using):
-        request = _locked(request_id, using)
+    with _in_transaction(using):
+        request = lock(request_id, using, wait=True)
         if request is None:
             raise UnknownRequest(f"There is no request {request_id} in {using!r}.")
-        if not _settle(request, Outcome.CANCELLED, using, by=by):
+        if not _settle(request, Outcome.CANCELLED, using, by=storable(by)):
             return False
-        withdraw(request, using)
+        withdraw(Request.objects.using(using).get(pk=request.pk), using)
         return True
 
 
-def expire(request_id: str, *, using: str) -> bool:
+def expire(request_id: str, message: Envelope, *, using: str) -> bool:
     """Settle a request whose deadline has passed, if it is pending; tell whether this has done it.
 
-    The deadline is by the clock of the database, whoever says that it has come.
+    The deadline is by the clock of the database, whoever says that it has come. If that clock was
+    set back since our own `message` about it was delivered, as by a failover, we are told again.
     """
-    with transaction.atomic(using=using):
-        request = _locked(request_id, using)
-        if request is None or database_now(using) < request.deadline:
+    with _in_transaction(using):
+        request = lock(request_id, using, wait=False)
+        if request is None:
             return False
-        return _settle(request, Outcome.EXPIRED, using)
+        if database_now(using) >= request.deadline:
+            return _settle(request, Outcome.EXPIRED, using)
+        if message.id == str(request.expiry_id):
+            _tell_again(request, message, using)
+        return False
 
 
 def fail(request_id: str, reason: str, *, using: str, by: str) -> bool:
     """Settle a request that nobody can answer, if it is pending; tell whether this has done it."""
-    with transaction.atomic(using=using):
-        request = _locked(request_id, using)
-        return request is not None and _settle(request, Outcome.FAILED, using, reason=reason, by=by)
+    with _in_transaction(using):
+        request = lock(request_id, using, wait=False)
+        return request is not None and _settle(
+            request, Outcome.FAILED, using, reason=storable(reason), by=by
+        )
 
 
 def answer(request_id: str, reply: Envelope, *, using: str, by: str = "") -> bool:
-    """Keep a reply; settle its request if that has all it wanted. Tell whether the reply counts.
+    """Keep a reply; settle its request if that has all it wanted. Tell whether this reply counts.
 
-    What comes late is kept as well, and changes nothing.
+    What comes late, is no reply that the request declares, or is there already changes nothing.
     """
-    with transaction.atomic(using=using):
-        request = _locked(request_id, using)
+    with _in_transaction(using):
+        request = lock(request_id, using, wait=False)
         if request is None:
             logger.warning(
                 "A reply of %s to request %s is dropped: there is no such request here.",
@@ -69,59 +86,66 @@ def answer(request_id: str, reply: Envelope, *, using: str, by: str = "") -> boo
                 bounded(request_id),
             )
             return False
-        replies = Reply.objects.using(using).filter(request=request)
-        same = replies.filter(message_id=bounded(reply.id), source=bounded(reply.source)).first()
-        if same is not None:  # receipts in another database cannot commit together with it
-            return same.number is not None
-        counted = replies.filter(number__isnull=False).count()
-        settled = Settlement.objects.using(using).filter(request=request).exists()
-        number = None if settled or counted >= request.wanted else counted + 1
-        Reply(
-            request=request,
-            message_id=bounded(reply.id),
-            source=bounded(reply.source),
-            type=bounded(reply.type),
-            version=reply.version,
-            content_type=bounded(reply.content_type),
-            data=reply.data,
-            received_at=database_now(using),
-            number=number,
-        ).save(using=using, force_insert=True)
-        if number is None:
+        declared = _is_declared(request, reply)
+        kept = keep(request, reply, using, counts=declared, by=by)
+        if kept is None:  # receipts in another database cannot commit together with it
+            return False
+        if not declared:
+            logger.warning(
+                "A reply of %s to request %s does not count: %s does not declare %s as a reply.",
+                bounded(reply.source),
+                request.message_id,
+                request.type,
+                bounded(reply.type),
+            )
+        elif kept.number is None:
             logger.info("A reply to request %s is late, and changes nothing.", request.message_id)
-        elif number == request.wanted:
-            _settle(request, Outcome.ANSWERED, using, by=by)
-        return number is not None
+        if kept.settles:
+            _tell(request, using)
+        return kept.number is not None
 
 
-def _locked(request_id: str, using: str) -> Request | None:
-    """Return a request, locked until the transaction ends, so that one at a time settles it."""
-    try:
-        wanted = UUID(request_id)
-    except ValueError:
-        return None
-    rows = Request.objects.using(using)
-    if connections[using].features.has_select_for_update:
-        rows = rows.select_for_update()
-    return rows.filter(message_id=wanted).first()
+def note_progress(request_id: str, event: object, at: datetime | None, *, using: str) -> bool:
+    """Keep what somebody has said of progress, as progress.note() says."""
+    with _in_transaction(using):
+        request = lock(request_id, using, wait=False)
+        return request is not None and progress.note(request_id, event, at, using=using)
+
+
+def _in_transaction(using: str) -> AbstractContextManager[None]:
+    """Return the running transaction, or one that begins; no savepoint, as one statement writes."""
+    running = connections[using].in_atomic_block
+    return nullcontext() if running else transaction.atomic(using=using)
+
+
+def _is_declared(request: Locked, reply: Envelope) -> bool:
+    """Tell whether a request can be answered with a reply; if it is not known here, with any."""
+    asked = registry.find(request.type, request.version)
+    if asked is None or not asked.is_request:
+        return True
+    return any(registry.of_class(each).name == reply.type for each in asked.replies)
 
 
 def _settle(
-    request: Request, outcome: Outcome, using: str, *, reason: str = "", by: str = ""
+    request: Locked, outcome: Outcome, using: str, *, reason: str = "", by: str = ""
 ) -> bool:
-    if Settlement.objects.using(using).filter(request=request).exists():
-        return False
-    settlement = Settlement(
-        request=request,
-        outcome=outcome,
-        settled_at=database_now(using),
-        reason=reason[:MAX_REASON],
-        by=by[:MAX_REASON],
-    )
-    settlement.save(using=using, force_insert=True)
-    if request.callback_url:
-        call_back(settlement, using)
-    if outcome is not Outcome.EXPIRED:
-        cancel_scheduled(request.expiry_id, using)
-    wake_on_commit(using, str(request.message_id))
-    return True
+    done = settle(request, outcome, using, reason=reason, by=by)
+    if done:
+        _tell(request, using)
+    return done
+
+
+def _tell(request: Locked, using: str) -> None:
+    """Tell those who want to know that a request has ended."""
+    if request.is_called_back:
+        call_back(
+            Settlement.objects.using(using).select_related("request").get(pk=request.pk), using
+        )
+    wake_on_commit(using, request.message_id)
+
+
+def _tell_again(request: Locked, message: Envelope, using: str) -> None:
+    """Schedule what says that the deadline has come once more, under another id."""
+    again = msgspec.structs.replace(message, id=uuid7_text())
+    write_some_later(connections[using], [again], [request.deadline], outbox_settings())
+    Request.objects.using(using).filter(pk=request.pk).update(expiry_id=again.id)

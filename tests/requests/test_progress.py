@@ -190,8 +190,8 @@ def test_what_cannot_be_said(wire: Wire, answer: Answer) -> None:
 
 
 def test_what_it_costs(wire: Wire, answer: Answer) -> None:
-    """A message for who says it, and of his rows one; for who asked one statement beside those of
-    any message."""
+    """A message for who says it, and of his rows one; for who asked two statements beside those
+    of any message."""
     answer(lambda event, message: inbox.LATER)
     asked = ask()
     request = wire.publish()[0]
@@ -207,5 +207,5 @@ def test_what_it_costs(wire: Wire, answer: Answer) -> None:
         assert len(found) == 2
     with CaptureQueriesContext(connection) as found:
         receive(say(request, b'{"done": 0.7}'), group=ASKER)
-    assert len([each for each in found if "django_outbox_" in each["sql"]]) == 1
+    assert len([each for each in found if "django_outbox_" in each["sql"]]) == 2
     assert Request.objects.get().progress == 0.7
