@@ -93,6 +93,13 @@ class AcceptedView(ViewSet):
         """
         return codec.build(data, self.event_type())
 
+    def callback_url(self, request: HTTPRequest) -> str:
+        """Return where the end of the request is POSTed to, "" for nowhere: see ask().
+
+        Called with a POST. A URL that cannot be called back answers it with 400.
+        """
+        return ""
+
     def accepted(self, asked: Asked, request: Any) -> None:
         """Write what belongs to a new request, in the transaction that asks; called once for each.
 
@@ -191,6 +198,7 @@ class AcceptedView(ViewSet):
                     replies=self.replies,
                     idempotency_key=key,
                     owner=self._owner,
+                    callback_url=self.callback_url(request),
                     using=using,
                 )
             except OtherRequest:

@@ -14,9 +14,10 @@ from outbox.replies.asked import Asked
 from outbox.testing import drain
 from tests.acceptance.test_docs import PYTHON, ROOT
 from tests.acceptance.test_docs_ask import ANSWER, declared
+from tests.kit.services.callbacks import SECRET
 
 PAGE = (ROOT / "docs/how-to/ask-over-http.md").read_text()
-VIEW, ASK, READ, WAIT, ONCE, VISITORS = PYTHON.findall(PAGE)
+VIEW, ASK, READ, WAIT, ONCE, PARTNERS, VISITORS = PYTHON.findall(PAGE)
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
 
@@ -54,6 +55,32 @@ def test_it_is_waited_for(page: dict[str, Any], monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Asked, "wait", meanwhile)
     exec(ASK, page)
     exec(WAIT, page)
+
+
+def test_a_view_for_partners(page: dict[str, Any], settings: Any) -> None:
+    """One that may not be called back is refused, and another one is another request."""
+    settings.OUTBOX = {"SOURCE": "/shop", "WEBHOOKS": {"SECRETS": SECRET}}
+    exec(PARTNERS, page)
+    page["router"].register("orders", page["QuotesForPartners"], basename="orders")
+
+    def post(url: str) -> Any:
+        return page["client"].post(
+            "/orders",
+            json.dumps({"basket_id": 3}),
+            content_type="application/json",
+            headers={"Callback-URL": url, "Idempotency-Key": "7"},
+        )
+
+    with override_settings(ROOT_URLCONF=tuple(page["router"].get_urls())):
+        refused = post("https://127.0.0.1/hook?token=swordfish")
+        accepted = post("https://partner.example/hook")
+        again = post("https://partner.example/hook")
+        other = post("https://partner.example/other")
+    assert refused.status_code == 400
+    assert "must not be called" in refused.content.decode()
+    assert "swordfish" not in refused.content.decode()
+    assert (accepted.status_code, again.status_code, other.status_code) == (202, 202, 422)
+    assert Request.objects.get().callback_url == "https://partner.example/hook"
 
 
 def test_a_view_for_visitors(page: dict[str, Any]) -> None:

@@ -12,8 +12,10 @@ import pytest
 from django.db.models.functions import Now
 
 import outbox
+from outbox.extensions.diagnosis import Level
 from outbox.message.callbacks import CALLBACK_TYPE
 from outbox.models import Message, Request
+from relay import doctor
 from relay.loop import Relay
 from relay.models import Parked
 from relay.parking.people import discard, requeue
@@ -109,6 +111,22 @@ def test_gone_is_dead_at_once_and_can_be_discarded(
     assert "410 Gone: it wants no more" in parked().error
     discard(Parked.objects.using("default").all(), by="somebody")
     assert parked().state == ParkedState.DISCARDED
+
+
+def test_the_doctor_names_the_host_and_no_token(
+    make: Make, server: CallbackServer, called_back: CalledBack
+) -> None:
+    """As of all that is parked or dead."""
+    server.answers["/hook"] = Answering(410)
+    called_back(f"{server.origin}/hook?token=swordfish")
+    make().run_once()
+
+    [finding] = doctor.parked("default")
+
+    assert (finding.id, finding.level) == ("relay.dead", Level.ERROR)
+    assert "'outbox.callbacks.127.0.0.1' is dead" in finding.title
+    assert "the receiver answered 410 Gone" in finding.text
+    assert "swordfish" not in str(finding)
 
 
 @pytest.mark.parametrize("status", [429, 503])
