@@ -6,6 +6,7 @@ Safe to import before Django's apps are loaded.
 from inbox.handlers.registry import Handler, handler
 from inbox.replies.answering import LATER, answer
 from inbox.replies.progressing import progress
+from inbox.replies.settled import on_settled
 from inbox.verdicts import Reject, Retry, RetryPolicy
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "RetryPolicy",
     "answer",
     "handler",
+    "on_settled",
     "progress",
 ]

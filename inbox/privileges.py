@@ -3,7 +3,9 @@
 RECEIPT, LETTER = "django_inbox_receipt", "django_inbox_deadletter"
 ORIGINAL, SEQUENCE = "django_inbox_original", "django_inbox_keysequence"
 BINDING, OPEN = "django_inbox_binding", "django_inbox_openrequest"
-# Of the outbox: what is asked here is settled by a consumer, who locks it before.
+# Of the outbox: what is asked here is settled by a consumer, who locks it before; and tells it to
+# handlers that go on from there, with what was asked.
+MESSAGE = "django_outbox_message"
 REQUEST, REPLY = "django_outbox_request", "django_outbox_reply"
 SETTLEMENT, SCHEDULED = "django_outbox_settlement", "django_outbox_scheduled"
 
@@ -14,6 +16,7 @@ CONSUMER = {
     SEQUENCE: ("SELECT", "INSERT", "UPDATE"),
     BINDING: ("SELECT", "INSERT", "UPDATE"),
     OPEN: ("SELECT", "INSERT", "DELETE"),
+    MESSAGE: ("SELECT", "INSERT"),
     REQUEST: ("SELECT", "UPDATE"),
     REPLY: ("SELECT", "INSERT"),
     SETTLEMENT: ("SELECT", "INSERT"),

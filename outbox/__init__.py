@@ -35,6 +35,7 @@ from outbox.replies.asked import Asked
 from outbox.replies.asking import aask, ask
 from outbox.replies.declaring import request
 from outbox.replies.progress import Progress
+from outbox.replies.settled import Settled
 
 __all__ = [
     "AccessDenied",
@@ -57,6 +58,7 @@ __all__ = [
     "RequestCancelled",
     "RequestExpired",
     "RequestFailed",
+    "Settled",
     "StillPending",
     "TransactionRequired",
     "UndecodableMessage",

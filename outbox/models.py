@@ -285,6 +285,9 @@ class Settlement(models.Model):
     )
     outcome = models.CharField(_("outcome"), max_length=16, choices=Outcome.choices)
     settled_at = InstantField(_("settled"))
+    told_id = models.UUIDField(
+        _("told by"), null=True, help_text=_("the message that tells handlers here of it")
+    )
     reason = models.CharField(_("reason"), max_length=MAX_ATTRIBUTE, blank=True)
     by = models.CharField(_("by"), max_length=MAX_ATTRIBUTE, blank=True)
 

@@ -203,16 +203,14 @@ MOST_BINDINGS = 1_000
 
 
 def _groups() -> Sequence[dict[str, Any]]:
-    members: dict[str, list[Any]] = defaultdict(list)
     bindings: dict[str, list[Binding]] = defaultdict(list)
-    for handler in handlers:
-        members[handler.group].append(handler)
+    members = handlers.groups()
     for binding in Binding.objects.order_by("-pk")[:MOST_BINDINGS]:
         bindings[binding.group].append(binding)
     return [
         {
             "name": name,
-            "handlers": sorted(members[name], key=lambda each: each.name),
+            "handlers": sorted(members.get(name, ()), key=lambda each: each.name),
             "bindings": sorted(bindings[name], key=lambda each: each.topic),
         }
         for name in sorted({*members, *bindings})

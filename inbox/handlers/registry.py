@@ -14,7 +14,7 @@ from outbox.message.envelope import Envelope
 from outbox.message.event_types import check_attribute
 from outbox.message.event_types import registry as event_types
 from outbox.message.patterns import is_pattern, matches
-from outbox.message.requests import address_of
+from outbox.message.requests import address_of, settled_type
 from outbox.signatures import explained
 
 Function = Callable[[Any, Envelope], object]
@@ -33,6 +33,7 @@ class Handler:
     `gap_timeout` (seconds) are None for those of INBOX. `on_dead` is called with the id of a
     message that the handler has failed on for good, and with what it raised, if it did.
     `addressed`: it takes what is sent to the address of its group, of whatever type.
+    `settles`: of that, only what tells how requests of a type have ended; else all but that.
     `in_every_group`: it takes what comes to any queue, and needs none of its own.
     """
 
@@ -48,6 +49,7 @@ class Handler:
     gap_timeout: float | None = None
     on_dead: Callable[[str, BaseException | None], None] | None = None
     addressed: bool = False
+    settles: str = ""
     in_every_group: bool = False
 
     @property
@@ -94,7 +96,8 @@ class Handler:
     def takes(self, envelope: Envelope) -> bool:
         """Tell whether this handler is for a message."""
         if self.addressed:
-            return envelope.topic == address_of(self.group)
+            mine = envelope.topic == address_of(self.group)
+            return mine and settled_type(envelope.type, envelope.attributes) == self.settles
         return self.wants(envelope.type)
 
 
@@ -110,18 +113,7 @@ class HandlerRegistry:
             raise ConfigurationError(
                 f"Handler name {new.name!r}: 1 to {MAX_HANDLER_NAME} printable characters"
             )
-        if _is_method(new.function):
-            raise ConfigurationError(
-                f"Handler {new.name}: {_origin(new.function)} is a method, and there is no object "
-                "to call it on. Write it as def function(event, message) in the module, or as a "
-                "staticmethod."
-            )
-        if _runs_later(new.function):
-            raise ConfigurationError(
-                f"Handler {new.name} is async or a generator: calling it would do nothing. Make "
-                "it a plain function; async_to_sync runs async code inside."
-            )
-        _check_call(new)
+        check_function(new.name, new.function)
         if not is_pattern(new.pattern):
             raise ConfigurationError(
                 f"Handler {new.name}: malformed pattern {new.pattern!r}; use words joined by dots, "
@@ -233,11 +225,11 @@ def handler(
             pattern = event_type.name
             accepted = event_type.version if version is None else version
             if isinstance(sequence, str):
-                named = f"Handler {name or _default_name(function)}"
+                named = f"Handler {name or default_name(function)}"
                 check_attribute(named, "sequence", sequence, event)
         handlers.add(
             Handler(
-                name=name or _default_name(function),
+                name=name or default_name(function),
                 pattern=str(pattern),
                 function=function,
                 version=accepted,
@@ -254,13 +246,29 @@ def handler(
     return register
 
 
-def _check_call(new: Handler) -> None:
+def check_function(name: str, function: Callable[..., Any]) -> None:
+    """Raise ConfigurationError if a function is not one that a handler can be."""
+    if _is_method(function):
+        raise ConfigurationError(
+            f"Handler {name}: {_origin(function)} is a method, and there is no object "
+            "to call it on. Write it as def function(event, message) in the module, or as a "
+            "staticmethod."
+        )
+    if _runs_later(function):
+        raise ConfigurationError(
+            f"Handler {name} is async or a generator: calling it would do nothing. Make "
+            "it a plain function; async_to_sync runs async code inside."
+        )
+    _check_call(name, function)
+
+
+def _check_call(name: str, function: Callable[..., Any]) -> None:
     """Raise ConfigurationError if a function cannot be called with an event and its message."""
     try:
-        inspect.signature(new.function).bind(None, None)
+        inspect.signature(function).bind(None, None)
     except TypeError as exc:
         raise ConfigurationError(
-            f"Handler {new.name}: {_origin(new.function)} cannot be called with the event and its "
+            f"Handler {name}: {_origin(function)} cannot be called with the event and its "
             f"message: {exc}. Write it as def function(event, message)."
         ) from None
     except ValueError:
@@ -281,12 +289,13 @@ def _check_order(new: Handler) -> None:
         raise ConfigurationError(f"Handler {new.name}: gap_timeout is 0 seconds to a year")
 
 
-def _default_name(function: Function) -> str:
+def default_name(function: Callable[..., Any]) -> str:
+    """Return what a handler is called that has no name of its own."""
     module = function.__module__.removesuffix(".handlers")
     return f"{module}.{getattr(function, '__name__', type(function).__name__)}"
 
 
-def _runs_later(function: Function) -> bool:
+def _runs_later(function: Callable[..., Any]) -> bool:
     call = getattr(function, "__call__", function)  # noqa: B004 - an instance's own
     return any(
         test(candidate)
@@ -309,5 +318,5 @@ def _is_method(function: Any) -> bool:
     return next(iter(inspect.signature(function).parameters), "") in ("self", "cls")
 
 
-def _origin(function: Function) -> str:
+def _origin(function: Callable[..., Any]) -> str:
     return f"{function.__module__}.{getattr(function, '__qualname__', repr(function))}"

@@ -9,7 +9,7 @@ from inbox.verdicts import Retry, RetryPolicy
 from outbox.extensions.addresses import register_group
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import registry as event_types
-from outbox.message.requests import EXPIRED, FAILED, IN_REPLY_TO, PROGRESS
+from outbox.message.requests import EXPIRED, FAILED, IN_REPLY_TO, PROGRESS, SETTLED
 from outbox.producer.writing import write_database
 from outbox.replies import settling
 from outbox.replies.recording import RequestBusy
@@ -22,6 +22,8 @@ def take(event: Any, message: Envelope) -> None:
     request_id = message.attributes.get(IN_REPLY_TO)
     if not isinstance(request_id, str):
         return  # somebody has published to our address what is no reply
+    if message.type == SETTLED:
+        return  # what tells of no request
     using = write_database()
     try:
         if message.type == EXPIRED:

@@ -22,6 +22,11 @@ PROGRESS = "outbox.request.progress"
 CANCELLED = "outbox.request.cancelled"
 """The type of what an asker sends behind a request, the same way, when it wants no answer."""
 
+SETTLED = "outbox.request.settled"
+"""The type of what an asker sends to itself when a request has ended, if it goes on from there."""
+REQUEST_TYPE = "requesttype"
+"""The attribute of that which says of what type the request is."""
+
 _PREFIX = "outbox.replies."
 _ADDRESS = re.compile(r"outbox\.replies\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _NO_WORD = re.compile(r"[^A-Za-z0-9_-]+")
@@ -42,3 +47,9 @@ def reply_address(attributes: Mapping[str, object]) -> str | None:
     """Return where the replies to a message go; None if it wants none, or names no address."""
     found = attributes.get(REPLY_TO)
     return found if isinstance(found, str) and is_address(found) else None
+
+
+def settled_type(event_type: str, attributes: Mapping[str, object]) -> str:
+    """Return of what type the request is whose end a message tells of; "" if it tells of none."""
+    found = attributes.get(REQUEST_TYPE) if event_type == SETTLED else ""
+    return found if isinstance(found, str) else ""

@@ -34,6 +34,7 @@ class Locked(NamedTuple):
     message_id: UUID
     type: str
     version: int
+    correlation_id: str
     wanted: int
     deadline: datetime
     expiry_id: UUID
@@ -63,7 +64,7 @@ def lock(request_id: str, using: str, *, wait: bool) -> Locked | None:
         for attempt in range(TRIES):
             cursor.execute(sql.LOCK if wait else sql.TRY_LOCK, [wanted])
             if row := cursor.fetchone():
-                return Locked._make((*row[:5], read(row[5]), *row[6:]))
+                return Locked._make((*row[:6], read(row[6]), *row[7:]))
             if wait:
                 return None
             cursor.execute(sql.IS_ASKED, [wanted])
@@ -75,9 +76,18 @@ def lock(request_id: str, using: str, *, wait: bool) -> Locked | None:
 
 
 def settle(
-    request: Locked, outcome: Outcome, using: str, *, reason: str = "", by: str = ""
+    request: Locked,
+    outcome: Outcome,
+    using: str,
+    *,
+    reason: str = "",
+    by: str = "",
+    told: str | None = None,
 ) -> bool:
-    """Settle a locked request, unless that is done; tell whether this has done it."""
+    """Settle a locked request, unless that is done; tell whether this has done it.
+
+    `told` is the id of the message that tells handlers here of it.
+    """
     reason, by = reason[:MAX_ATTRIBUTE], bounded(by)
     connection = connections[using]
     if connection.vendor == "postgresql":
@@ -89,6 +99,7 @@ def settle(
                     "outcome": outcome.value,
                     "reason": reason,
                     "by": by,
+                    "told": told,
                     "expiry": request.expiry_id,
                 },
             )
@@ -96,14 +107,25 @@ def settle(
     if Settlement.objects.using(using).filter(pk=request.pk).exists():
         return False
     Settlement(
-        pk=request.pk, outcome=outcome, settled_at=database_now(using), reason=reason, by=by
+        pk=request.pk,
+        outcome=outcome,
+        settled_at=database_now(using),
+        reason=reason,
+        by=by,
+        told_id=told,
     ).save(using=using, force_insert=True)
     cancel_scheduled(request.expiry_id, using)
     return True
 
 
 def keep(
-    request: Locked, reply: Envelope, using: str, *, counts: bool, by: str = ""
+    request: Locked,
+    reply: Envelope,
+    using: str,
+    *,
+    counts: bool,
+    by: str = "",
+    told: str | None = None,
 ) -> Kept | None:
     """Keep a reply of a locked request, which it settles if it is the last that was wanted.
 
@@ -119,7 +141,7 @@ def keep(
     }
     connection = connections[using]
     if connection.vendor != "postgresql":
-        return _portable_keep(request, values, using, counts=counts, by=by)
+        return _portable_keep(request, values, using, counts=counts, by=by, told=told)
     large = len(reply.data) > LARGE
     with large_cursor(connection) if large else connection.cursor() as cursor:
         cursor.execute(
@@ -132,6 +154,7 @@ def keep(
                 "outcome": Outcome.ANSWERED.value,
                 "counts": counts,
                 "by": bounded(by),
+                "told": told,
             },
         )
         row = cursor.fetchone()
@@ -148,6 +171,7 @@ def _portable_lock(wanted: UUID, using: str) -> Locked | None:
         found.message_id,
         found.type,
         found.version,
+        found.correlation_id,
         found.wanted,
         found.deadline,
         found.expiry_id,
@@ -156,7 +180,7 @@ def _portable_lock(wanted: UUID, using: str) -> Locked | None:
 
 
 def _portable_keep(
-    request: Locked, values: dict[str, Any], using: str, *, counts: bool, by: str
+    request: Locked, values: dict[str, Any], using: str, *, counts: bool, by: str, told: str | None
 ) -> Kept | None:
     replies = Reply.objects.using(using).filter(request=request.pk)
     if replies.filter(message_id=values["message_id"], source=values["source"]).exists():
@@ -168,4 +192,4 @@ def _portable_keep(
         using=using, force_insert=True
     )
     last = number == request.wanted
-    return Kept(number, last and settle(request, Outcome.ANSWERED, using, by=by))
+    return Kept(number, last and settle(request, Outcome.ANSWERED, using, by=by, told=told))

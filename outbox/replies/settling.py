@@ -15,6 +15,7 @@ from outbox.conf import outbox_settings
 from outbox.database.clock import database_now
 from outbox.error_text import storable
 from outbox.exceptions import UnknownRequest
+from outbox.extensions.settlements import is_wanted
 from outbox.message.cloudevents import bounded
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import registry
@@ -24,8 +25,8 @@ from outbox.producer.writing import write_some_later
 from outbox.replies import progress
 from outbox.replies.callbacks import call_back
 from outbox.replies.recording import Locked, keep, lock, settle
+from outbox.replies.telling import tell, withdraw
 from outbox.replies.waking import wake_on_commit
-from outbox.replies.withdrawing import withdraw
 from outbox.states import Outcome
 
 logger = logging.getLogger("outbox")
@@ -87,7 +88,8 @@ def answer(request_id: str, reply: Envelope, *, using: str, by: str = "") -> boo
             )
             return False
         declared = _is_declared(request, reply)
-        kept = keep(request, reply, using, counts=declared, by=by)
+        told = _telling(request)
+        kept = keep(request, reply, using, counts=declared, by=by, told=told)
         if kept is None:  # receipts in another database cannot commit together with it
             return False
         if not declared:
@@ -101,7 +103,7 @@ def answer(request_id: str, reply: Envelope, *, using: str, by: str = "") -> boo
         elif kept.number is None:
             logger.info("A reply to request %s is late, and changes nothing.", request.message_id)
         if kept.settles:
-            _tell(request, using)
+            _tell(request, told, using)
         return kept.number is not None
 
 
@@ -129,14 +131,22 @@ def _is_declared(request: Locked, reply: Envelope) -> bool:
 def _settle(
     request: Locked, outcome: Outcome, using: str, *, reason: str = "", by: str = ""
 ) -> bool:
-    done = settle(request, outcome, using, reason=reason, by=by)
+    told = _telling(request)
+    done = settle(request, outcome, using, reason=reason, by=by, told=told)
     if done:
-        _tell(request, using)
+        _tell(request, told, using)
     return done
 
 
-def _tell(request: Locked, using: str) -> None:
+def _telling(request: Locked) -> str | None:
+    """Return the id of the message that is to tell handlers here of the end; None if none wants."""
+    return uuid7_text() if is_wanted(request.type, request.version) else None
+
+
+def _tell(request: Locked, told: str | None, using: str) -> None:
     """Tell those who want to know that a request has ended."""
+    if told is not None:
+        tell(request, told, using)
     if request.is_called_back:
         call_back(
             Settlement.objects.using(using).select_related("request").get(pk=request.pk), using

@@ -33,8 +33,8 @@ SELECT FROM asked
 
 # So that one at a time settles it. Who must not wait takes nothing that another has locked.
 LOCK = f"""
-SELECT id, message_id, type, version, wanted, deadline AT TIME ZONE 'UTC', expiry_id,
-       callback_url <> ''
+SELECT id, message_id, type, version, correlation_id, wanted, deadline AT TIME ZONE 'UTC',
+       expiry_id, callback_url <> ''
 FROM {REQUEST} WHERE message_id = %s FOR UPDATE
 """
 TRY_LOCK = f"{LOCK} SKIP LOCKED"
@@ -44,8 +44,8 @@ IS_ASKED = f"SELECT EXISTS (SELECT FROM {REQUEST} WHERE message_id = %s)"
 # Takes the deadline back, unless that is what it ends with.
 SETTLE = f"""
 WITH settled AS (
-    INSERT INTO {SETTLEMENT} (request_id, outcome, settled_at, reason, "by")
-    VALUES (%(request)s, %(outcome)s, clock_timestamp(), %(reason)s, %(by)s)
+    INSERT INTO {SETTLEMENT} (request_id, outcome, settled_at, reason, "by", told_id)
+    VALUES (%(request)s, %(outcome)s, clock_timestamp(), %(reason)s, %(by)s, CAST(%(told)s AS uuid))
     ON CONFLICT (request_id) DO NOTHING RETURNING request_id),
 unscheduled AS (
     DELETE FROM {sql.SCHEDULED}
@@ -69,8 +69,8 @@ kept AS (
     FROM had
     ON CONFLICT (request_id, message_id, source) DO NOTHING RETURNING number),
 settled AS (
-    INSERT INTO {SETTLEMENT} (request_id, outcome, settled_at, reason, "by")
-    SELECT %(request)s, %(outcome)s, clock_timestamp(), '', %(by)s
+    INSERT INTO {SETTLEMENT} (request_id, outcome, settled_at, reason, "by", told_id)
+    SELECT %(request)s, %(outcome)s, clock_timestamp(), '', %(by)s, CAST(%(told)s AS uuid)
     FROM kept WHERE number = %(wanted)s RETURNING request_id),
 unscheduled AS (
     DELETE FROM {sql.SCHEDULED}

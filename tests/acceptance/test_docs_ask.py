@@ -12,7 +12,9 @@ from django.test import override_settings
 import inbox
 import outbox
 from inbox.handlers.registry import handlers
+from inbox.models import Receipt
 from inbox.replies import taking
+from inbox.states import State
 from outbox.message.event_types import registry
 from outbox.models import Settlement
 from outbox.states import Outcome
@@ -51,9 +53,10 @@ def test_the_page(names: dict[str, Any]) -> None:
     exec(ANSWER, names)
     exec(ASK, names)
     assert names["asked"].state() == "pending"
-    drain()
     exec(GO_ON, names)
+    drain()
     exec(WAIT, names)
+    assert Receipt.objects.get(handler="pricing.go_on").state == State.PROCESSED
     assert names["answer"] == names["QuoteGiven"](19)
     with transaction.atomic():
         declined = outbox.ask(names["Quote"](-1))

@@ -102,10 +102,18 @@ class Service:
 NAMES = ("HOST", "PORT", "USER", "PASSWORD", "OPTIONS")
 
 
+NOTED = "SELECT convert_from(data, 'UTF8') FROM django_outbox_message WHERE type = 'asking.noted'"
+
+
 @dataclass
 class Pair:
     asking: Service
     answering: Service
+
+    def noted(self) -> list[tuple[str, str]]:
+        """Return of which requests a handler of the asker was told, and how they have ended."""
+        noted = self.asking.rows(NOTED)
+        return sorted((each["id"], each["is"]) for each in (json.loads(data) for (data,) in noted))
 
     def outcomes(self) -> dict[str, int]:
         counted = "SELECT outcome, count(*) FROM django_outbox_settlement GROUP BY outcome"
@@ -178,6 +186,13 @@ def test_every_request_has_one_end(pair: Pair) -> None:
         pair.asking.run("ask.py", "1000", "2", "1")
         pair.asking.run("ask.py", "2000", "2", "600")
         until(lambda: sum(pair.outcomes().values()) == ASKED + 4, seconds=60)
+        until(lambda: len(pair.noted()) >= ASKED + 4, seconds=60)
+
+    ends = pair.asking.rows(
+        "SELECT a.message_id::text, s.outcome FROM django_outbox_settlement AS s "
+        "JOIN django_outbox_request AS a ON a.id = s.request_id"
+    )
+    assert pair.noted() == sorted(ends)  # each end is told once
 
     assert pair.outcomes() == {"answered": ASKED, "expired": 2, "failed": 2}
     answers = pair.asking.rows(
@@ -220,8 +235,10 @@ def test_killed_on_either_side(pair: Pair, service: str, command: str, failpoint
         assert victim.wait(60) == -signal.SIGKILL
         stack.enter_context(one.start(command))
         until(lambda: sum(pair.outcomes().values()) == ASKED, seconds=60)
+        until(lambda: len(pair.noted()) >= ASKED, seconds=60)
 
     assert pair.outcomes() == {"answered": ASKED}
+    assert pair.noted() == sorted((name, "answered") for name in ids)
     answers = pair.asking.rows(
         "SELECT a.message_id::text, r.number FROM django_outbox_reply AS r "
         "JOIN django_outbox_request AS a ON a.id = r.request_id"

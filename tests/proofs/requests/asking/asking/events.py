@@ -14,3 +14,6 @@ class Squared:
 @dataclass(frozen=True, slots=True)
 class Square:
     number: int
+
+
+outbox.register("asking.noted")

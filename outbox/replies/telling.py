@@ -1,4 +1,4 @@
-"""Tell whoever answers that the asker wants no answer any more."""
+"""Tell how a request has ended: whoever answers, if nobody wants that, and handlers here."""
 
 import json
 from datetime import UTC, datetime
@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from django.db import connections
 
 from outbox.conf import outbox_settings
+from outbox.extensions.addresses import own_address
 from outbox.message.envelope import Envelope
 from outbox.message.ids import uuid7_text
-from outbox.message.requests import CANCELLED, IN_REPLY_TO
+from outbox.message.requests import CANCELLED, IN_REPLY_TO, REQUEST_TYPE, SETTLED
 from outbox.models import Request
 from outbox.producer.writing import append
+from outbox.replies.recording import Locked
 
 
 def withdraw(request: Request, using: str) -> None:
@@ -35,3 +37,23 @@ def withdraw(request: Request, using: str) -> None:
     )
     scope = request_id if request.key is None else request.key
     append(connections[using], [envelope], outbox_settings(), scope=scope)
+
+
+def tell(request: Locked, told: str, using: str) -> None:
+    """Send to ourselves, in the running transaction, that a request has ended, under an id."""
+    request_id = str(request.message_id)
+    conf = outbox_settings()
+    envelope = Envelope(
+        id=told,
+        source=conf.source,
+        type=SETTLED,
+        version=request.version,
+        data=b"{}",
+        topic=own_address(),
+        key=request_id,
+        time=datetime.now(UTC),
+        correlation_id=request.correlation_id,
+        causation_id=request_id,
+        attributes={IN_REPLY_TO: request_id, REQUEST_TYPE: request.type},
+    )
+    append(connections[using], [envelope], conf)
