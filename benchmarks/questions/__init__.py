@@ -10,6 +10,7 @@ NAMES = (
     "latency",
     "cost",
     "inbox",
+    "ask",
     "metrics",
     "lanes",
     "celery",

@@ -20,6 +20,44 @@ class Placed:
     note: str
 
 
+@outbox.event("bench.told", key="order")
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The first of two events, whose handler emits the second."""
+
+    order: str
+    number: int
+    note: str
+
+
+@outbox.event("bench.then", key="order")
+@dataclass(frozen=True, slots=True)
+class Then:
+    order: str
+    number: int
+    note: str
+
+
+@outbox.event("bench.answered", key="order")
+@dataclass(frozen=True, slots=True)
+class Answered:
+    order: str
+    number: int
+    note: str
+
+
+@outbox.request("bench.asked", key="order", reply=Answered)
+@dataclass(frozen=True, slots=True)
+class Asked:
+    order: str
+    number: int
+    note: str
+
+
+NOTE = "x" * 210
+"""So that the data of these are about as long."""
+
+
 def placed(numbers: range) -> Iterator[Placed]:
     """Return events, of orders at random, whose data are 250 bytes long."""
     chance = random.Random(numbers.start)

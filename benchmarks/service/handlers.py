@@ -6,7 +6,7 @@ from functools import partial
 from django.db import transaction
 
 import outbox
-from benchmarks.service.events import Placed
+from benchmarks.service.events import Answered, Asked, Placed, Then, Told
 from benchmarks.service.models import Effect
 from benchmarks.settings import BENCH_HANDLED, INBOX
 from inbox import handler
@@ -21,6 +21,21 @@ def effect(event: Placed, message: outbox.Envelope) -> None:
     Effect(number=event.number, note=event.note, at=time.time()).save(force_insert=True)
     if _handled is not None:
         transaction.on_commit(partial(_note, message.id))
+
+
+@handler(Told, name="bench.told", group=INBOX["GROUP"])
+def told(event: Told, message: outbox.Envelope) -> None:
+    outbox.emit(Then(event.order, event.number, event.note))
+
+
+@handler(Then, name="bench.then", group=INBOX["GROUP"])
+def then(event: Then, message: outbox.Envelope) -> None:
+    Effect(number=event.number, note=event.note, at=time.time()).save(force_insert=True)
+
+
+@handler(Asked, name="bench.asked", group=INBOX["GROUP"])
+def asked(event: Asked, message: outbox.Envelope) -> Answered:
+    return Answered(event.order, event.number, event.note)
 
 
 def _note(message_id: str) -> None:
