@@ -6,11 +6,13 @@ that is retried is due, and a consumer handles it: inbox.followup says what has 
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
+from inbox.acknowledgements.telling import Acknowledgements
 from inbox.delivery import Delivery
 from inbox.followup import Done as Done
 from inbox.followup import Left, follow, leave_others
@@ -24,6 +26,7 @@ from inbox.states import Event, Reason, State, letters_before, states_before
 from outbox.database.transactions import own_transaction
 from outbox.error_text import MAX_ERROR, storable
 from outbox.exceptions import OutboxError, UndecodableMessage
+from outbox.message.acknowledgements import TO
 from outbox.message.cloudevents import bounded
 
 RAW = ("headers", "body")
@@ -146,6 +149,20 @@ def _discard(rows: list[Receipt], using: str) -> None:
             gap = found is not None and expected is not None and line.head > expected
             woken[key] = found.gap_seconds if found and gap else 0.0
     ledger.wake(woken)
+    _acknowledge([row.pk for row in rows], using)
+
+
+def _acknowledge(numbers: Collection[int], using: str) -> None:
+    """Tell the senders that want to know that messages were given up."""
+    acknowledgements = Acknowledgements(using)
+    asking = Receipt.objects.using(using).filter(pk__in=numbers, headers__icontains=TO)
+    for row in asking.order_by("pk"):
+        handler = handlers.get(row.handler)
+        message = Delivery.from_stored(row.headers, row.body, row.content_type, row.topic)
+        if handler is not None:
+            with suppress(UndecodableMessage):
+                acknowledgements.add_alone(message.decode(), handler, State.DISCARDED)
+    acknowledgements.tell()
 
 
 def _passed(rows: list[Receipt], using: str) -> Iterator[int]:

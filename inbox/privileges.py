@@ -4,10 +4,11 @@ RECEIPT, LETTER = "django_inbox_receipt", "django_inbox_deadletter"
 ORIGINAL, SEQUENCE = "django_inbox_original", "django_inbox_keysequence"
 BINDING, OPEN = "django_inbox_binding", "django_inbox_openrequest"
 # Of the outbox: what is asked here is settled by a consumer, who locks it before; and tells it to
-# handlers that go on from there, with what was asked.
+# handlers that go on from there, with what was asked. What is acknowledged is noted by one.
 MESSAGE = "django_outbox_message"
 REQUEST, REPLY = "django_outbox_request", "django_outbox_reply"
 SETTLEMENT, SCHEDULED = "django_outbox_settlement", "django_outbox_scheduled"
+ACKNOWLEDGEMENT = "django_outbox_acknowledgement"
 
 CONSUMER = {
     RECEIPT: ("SELECT", "INSERT", "UPDATE", "DELETE"),
@@ -21,6 +22,7 @@ CONSUMER = {
     REPLY: ("SELECT", "INSERT"),
     SETTLEMENT: ("SELECT", "INSERT"),
     SCHEDULED: ("SELECT", "DELETE"),
+    ACKNOWLEDGEMENT: ("SELECT", "UPDATE"),
 }
 # All but what housekeeping needs: any message may be one that cannot be read, and any batch one
 # whose time is over, or whose transaction a handler ends: it takes receipts back.

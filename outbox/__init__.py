@@ -3,6 +3,7 @@
 Safe to import before Django's apps are loaded.
 """
 
+from outbox.acknowledging.reading import GroupState, aacknowledgements, acknowledgements
 from outbox.exceptions import (
     AccessDenied,
     ConfigurationError,
@@ -24,6 +25,7 @@ from outbox.exceptions import (
     UnknownRequest,
     WaitingInTransaction,
 )
+from outbox.message.acknowledgements import Acknowledge
 from outbox.message.context import Context, current_context, use_context
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import EventType, event, register
@@ -39,6 +41,7 @@ from outbox.replies.settled import Settled
 
 __all__ = [
     "AccessDenied",
+    "Acknowledge",
     "Asked",
     "ConfigurationError",
     "Context",
@@ -47,6 +50,7 @@ __all__ = [
     "EmitsEvents",
     "Envelope",
     "EventType",
+    "GroupState",
     "InEventLoop",
     "InvalidEvent",
     "InvalidMessageId",
@@ -65,8 +69,10 @@ __all__ = [
     "UnknownEventType",
     "UnknownRequest",
     "WaitingInTransaction",
+    "aacknowledgements",
     "aask",
     "acancel",
+    "acknowledgements",
     "aemit",
     "aemit_many",
     "ask",

@@ -11,6 +11,7 @@ from django.db.models import Model
 
 from outbox.conf import OutboxSettings, flaws_in, outbox_settings, parse
 from outbox.flow.conf import FlowSettings, raw_settings
+from outbox.message.event_types import registry
 from outbox.producer import sql
 from outbox.producer.recording import EmitsEvents
 from outbox.producer.writing import write_database
@@ -81,6 +82,22 @@ def check_webhooks_deployed(**_: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+@register
+def check_acknowledgements(**_: Any) -> list[CheckMessage]:
+    """E010: what groups acknowledge comes to nobody."""
+    if apps.is_installed("inbox"):
+        return []
+    return [
+        Error(
+            f"{event_type} wants to be acknowledged, and nobody here takes what groups tell.",
+            hint="Add 'inbox' to INSTALLED_APPS, run manage.py migrate, and a consumer.",
+            id="outbox.E010",
+        )
+        for event_type in registry
+        if event_type.acknowledge is not None
+    ]
 
 
 @register

@@ -17,6 +17,8 @@ FAILPOINTS = frozenset(
         "relay.read",
         "relay.published",
         "relay.retried",
+        "relay.resending",
+        "relay.resent",
         "relay.checkpointed",
         "relay.committed",
         "rebase.burned",

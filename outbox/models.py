@@ -14,7 +14,7 @@ from outbox.message.envelope import Envelope
 from outbox.message.event_types import MAX_NAME
 from outbox.message.kinds import kind_of
 from outbox.message.origin import origin_of
-from outbox.states import Outcome
+from outbox.states import Acknowledged, Hold, Outcome
 from outbox.webhooks.urls import MAX_URL
 
 
@@ -301,3 +301,56 @@ class Settlement(models.Model):
 
     def __str__(self) -> str:
         return f"{self.request_id} {self.outcome}"
+
+
+class Acknowledgement(models.Model):
+    """A message and a group that is to acknowledge it: one row, written with the message.
+
+    All times are by the clock of the database. `due_at` is when to look whether to send it again,
+    None if not any more; `hold` says why it was not, when that was looked at last. It was sent
+    again `resends` times, of `most`.
+    """
+
+    message_id = models.UUIDField(_("message id"))
+    group = models.CharField(_("group"), max_length=100)
+    type = models.CharField(_("type"), max_length=MAX_NAME)
+    state = models.CharField(_("state"), max_length=16, choices=Acknowledged.choices)
+    sent_at = InstantField(_("sent"))
+    within = models.FloatField(_("seconds to acknowledge"))
+    due_at = InstantField(_("due"), null=True)
+    resends = models.SmallIntegerField(_("resends"))
+    most = models.SmallIntegerField(_("resends at most"))
+    hold = models.CharField(
+        _("why not sent again"), max_length=16, blank=True, choices=Hold.choices
+    )
+    told_at = InstantField(_("told"), null=True)
+    told_by = models.CharField(_("told by"), max_length=MAX_ATTRIBUTE, blank=True)
+
+    class Meta:
+        verbose_name = _("acknowledgement")
+        verbose_name_plural = _("acknowledgements")
+        default_permissions = ("view",)
+        permissions = (
+            ("resend_acknowledgement", _("Can send again what is not acknowledged")),
+            ("give_up_acknowledgement", _("Can give up waiting for acknowledgements")),
+        )
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["message_id", "group"], name="outbox_acknowledged_once"
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["due_at"],
+                condition=models.Q(due_at__isnull=False),
+                name="outbox_unacknowledged",
+            ),
+            models.Index(
+                fields=["state", "id"],
+                condition=models.Q(state__in=("missing", "dead")),
+                name="outbox_ack_trouble",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.message_id} {self.group}"

@@ -4,6 +4,7 @@
     messages_parked                   relay, count, reason  a relay, when a page is over
     receipt_dead                      handler, message_id, type, attempts, error
     dead_letter                       group, reason, message_id, type, error
+    unacknowledged                    group, type, message_ids   a relay, after the last resend
     outage_began                      what, where, reason   a relay or a consumer, once
     outage_ended                      what, seconds
 
@@ -45,6 +46,8 @@ receipt_dead = Notice()
 """A handler could not handle a message: `handler`, `message_id`, `type`, `attempts`, `error`."""
 dead_letter = Notice()
 """A message cannot be used: `group`, `reason`, `message_id` and `type` if known, `error`."""
+unacknowledged = Notice()
+"""A `group` has not acknowledged messages of a `type` though sent again; their `message_ids`."""
 outage_began = Notice()
 """A process has lost `what`, "broker" or "database": `where`, `reason`."""
 outage_ended = Notice()

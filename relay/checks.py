@@ -17,6 +17,7 @@ from relay.brokers.carriage import carries, stands_apart
 from relay.brokers.kombu import AMQP
 from relay.brokers.kombu_servers import celery_links
 from relay.conf import RelaySettings, broker_class, relay_settings
+from relay.resending.turns import asks, resender
 
 MISSING = {
     "confirms": "a message that it has taken may be lost, as it confirms nothing",
@@ -92,6 +93,25 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
             continue  # is E010
         messages += exposure.warnings(f"Celery app {app.main!r}", links, EXPOSURE)
     return messages
+
+
+@register
+def check_resending(**_: Any) -> list[CheckMessage]:
+    """W004: an event type wants to be acknowledged, and no relay can send anything again."""
+    try:
+        relays = relay_settings()
+    except ConfigurationError:
+        return []  # is E001
+    if not relays or not asks() or resender() is not None:
+        return []
+    return [
+        Warning(
+            "An event type wants to be acknowledged, and the broker of no relay can address the "
+            "queue of a group: nothing is sent again.",
+            hint="Add a relay with AMQPBroker, or LocalBroker without a RECEIVER.",
+            id="relay.W004",
+        )
+    ]
 
 
 def _promises(name: str, broker: type[Broker]) -> list[CheckMessage]:

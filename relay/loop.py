@@ -40,6 +40,7 @@ from relay.exceptions import BrokerFailed, MovedDatabase, StaleCursor, UnsoundLo
 from relay.isolation import Isolation, tell_failed
 from relay.log import Log
 from relay.parking.store import Parking
+from relay.resending.turns import Resending
 from relay.schedule import Schedule
 from relay.transfer import Transferred, transfer
 
@@ -114,6 +115,7 @@ class Relay:
         self._shutdown = shutdown
         self._alive_until = 0.0
         self._schedule = Schedule(log.using)
+        self._resending = Resending(log.using, log.relay, broker)
         self._housekeeping = Housekeeping(
             log.using,
             conf.PRUNE_INTERVAL,
@@ -207,7 +209,7 @@ class Relay:
         """Give every lane with work one turn; return how many messages were published."""
         if self._paused():
             return 0
-        moved = 0
+        moved = self._send_again()
         lanes = [lane for lane in self._busy_lanes() if self._lanes[lane].remaining <= 0]
         # At random, so that several processes seldom reach for the same lane.
         random.shuffle(lanes)
@@ -297,6 +299,20 @@ class Relay:
         self._lanes[lane].passed()
         pace.passed(result.tried, self._clock() - started)
         return result
+
+    def _send_again(self) -> int:
+        """Send again what was not acknowledged in time; return how many messages that were."""
+        try:
+            sent = self._resending.turn()
+        except (Error, MemoryError) as exc:
+            self._database_away(exc)
+            return 0
+        except BrokerFailed as exc:
+            self._broker_away(text_of(exc))
+            return 0
+        if self._resending.outage:
+            self._broker_away(self._resending.outage)
+        return sent
 
     def _try_transfer(self, lane: int, page_size: int) -> Transferred | None:
         # What is parked and what is fresh take turns, for ever: neither is stuck behind the other.

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from inbox.acknowledgements.telling import Acknowledgements
 from inbox.calling.calls import Calls
 from inbox.conf import inbox_settings
 from inbox.delivery import LARGE, Delivery
@@ -129,6 +130,8 @@ class Batch:
         self._all = list(self._all_noted)  # those as well that simply returned
         self._kept: list[Kept] = []
         self._faults: list[tuple[Settlement, Envelope]] = []
+        self._unwanted: list[tuple[int, Envelope, str]] = []
+        self._acknowledgements = Acknowledgements(self._using)
         self._handled: set[Claim] = set()
         self._counted: set[Claim] = set()
         self._withdrawn: list[Envelope] = []
@@ -151,15 +154,17 @@ class Batch:
                 break
             begun = item.place
             for handler in item.handlers:
-                self._handle(handler, item, claims)
+                state = self._handle(handler, item, claims)
                 if self._calls.over:
                     return
+                self._acknowledgements.add(item.envelope, handler, state)
         self._calls.finish()
         withdrawn = [each for m in self._withdrawn for each in withdrawals.targets(m)]
         self._kept += withdrawals.in_advance(withdrawn, claims)
         self._ledger.forget(sorted(claims.values()))
         self._write()
         faults.tell(self._faults, self._using)
+        self._acknowledge()
         if self._keep_letters:
             dead_letters.bury(self.unusable, self._using)
         hit("inbox.handled")
@@ -168,6 +173,12 @@ class Batch:
         """Leave what comes from a place on to another batch."""
         self.results = self.results[:place]
         self._letters = [(each, letter) for each, letter in self._letters if each < place]
+
+    def _acknowledge(self) -> None:
+        for place, envelope, group in self._unwanted:
+            if place < len(self.results):
+                self._acknowledgements.add_unwanted(envelope, group)
+        self._acknowledgements.tell()
 
     def _write(self) -> None:
         self._ledger.keep(self._kept)
@@ -216,6 +227,7 @@ class Batch:
             for group in sorted(concerned - served(wanting, envelope.version)):
                 others = bound_to_versions(wanting, group)
                 self._dead(dead_letters.unwanted(delivery, envelope, group, others), place)
+                self._unwanted.append((place, envelope, group))
         return wanted
 
     def _parts(self) -> Iterator[tuple[int, Delivery]]:
@@ -241,7 +253,8 @@ class Batch:
         # Every process claims in the same order, so that two cannot wait for each other.
         return self._ledger.claim([rows[claim] for claim in sorted(rows)])
 
-    def _handle(self, handler: Handler, item: Wanted, claims: dict[Claim, int]) -> None:
+    def _handle(self, handler: Handler, item: Wanted, claims: dict[Claim, int]) -> State | None:
+        """Let a handler have a message; return the state of the receipt, None if it had one."""
         tally, claim = item.tally, item.claim(handler)
         # A second copy in this batch is a duplicate.
         number = claims.pop(claim, None)
@@ -250,7 +263,7 @@ class Batch:
             self._counted.add(claim)
             tally.handled += again
             tally.duplicates += not again
-            return
+            return None
         line = self._lines.get(key) if (key := _line(handler, item)) else None
         if target := self._cancelled.get(claim):
             settled, place = target.settlement(None), 0
@@ -263,11 +276,12 @@ class Batch:
             if handler.name == WITHDRAWALS:
                 self._withdrawn.append(item.envelope)
         if settled.state is State.PROCESSED and settled.reason is None:
-            return
+            return settled.state
         if settled.state is State.DEAD:
             self._faults.append((settled, item.envelope))
         self._settlements.append(settled)
         self._kept.append(_kept(number, settled, item, place))
+        return settled.state
 
     def _decide(self, handler: Handler, item: Wanted, line: Line | None) -> tuple[Settlement, int]:
         """Call a handler, unless its order says otherwise; return what follows and the place."""

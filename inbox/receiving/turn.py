@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from inbox.acknowledgements.telling import Acknowledgements
 from inbox.calling.calls import Calls
 from inbox.conf import inbox_settings
 from inbox.delivery import LARGE
@@ -26,9 +27,14 @@ from inbox.replies import faults, withdrawals
 from inbox.states import Reason, State
 from outbox.exceptions import UndecodableMessage
 from outbox.failpoints import hit
+from outbox.message.acknowledgements import TO
 from outbox.message.envelope import Envelope
+from outbox.message.structured import is_structured
 
 logger = logging.getLogger("inbox")
+
+OVER = (State.PROCESSED, State.SKIPPED, State.DEAD)
+"""States in which whoever sent a message may want to be told."""
 
 
 @dataclass(slots=True)
@@ -62,6 +68,7 @@ class Work:
         self._settled: list[Settled] = []
         self._faults: list[tuple[Settlement, Envelope]] = []
         self._withdrawn: list[Envelope] = []
+        self._acknowledgements = Acknowledgements(self._ledger.using)
         self._advanced: list[Line] = []
         self._places: dict[int, int] = {}
         self._woken: dict[LineKey, float] = {}
@@ -82,6 +89,7 @@ class Work:
         self._ledger.wake(self._woken)
         faults.tell(self._faults, self._ledger.using)
         self._turn.more |= withdrawals.apply(self._ledger, self._withdrawn)
+        self._acknowledgements.tell()
 
     def keep(self) -> None:
         """Write what has become of this turn's calls until now; the others are to come."""
@@ -245,16 +253,26 @@ class Work:
         self._turn.count(settled)
         followed = settled.following(row.attempts, row.last_attempts)
         self._settled.append(Settled(row.id, followed))
-        if settled.state is State.DEAD:
-            self._note_fault(row, settled)
+        if settled.state in OVER:
+            self._note_end(row, settled)
         self.settlements.append(settled)
 
-    def _note_fault(self, row: Stored, settled: Settlement) -> None:
+    def _note_end(self, row: Stored, settled: Settlement) -> None:
         """Keep in mind to tell whoever asked, if it can be told from the message."""
+        dead = settled.state is State.DEAD
+        if (
+            not dead
+            and TO not in (row.headers or "").lower()
+            and not is_structured(row.content_type)
+        ):
+            return  # most messages are not read a second time
         if settled.reason is Reason.CRASHED and len(row.body or b"") > LARGE:
             return  # it may have been the reading
         with suppress(UndecodableMessage, MemoryError):
-            self._faults.append((settled, row.delivery.decode()))
+            envelope = row.delivery.decode()
+            if dead:
+                self._faults.append((settled, envelope))
+            self._acknowledgements.add_alone(envelope, settled.handler, settled.state)
 
     def _resume(self, handler: Handler, line: Line, row: Stored) -> None:
         """Let the head of a line be due, so that the next turn goes on with it."""

@@ -1,4 +1,7 @@
-"""Take the replies to what this service has asked: a handler of the default group."""
+"""Take the replies to what this service has asked, and the acknowledgements of what it has sent.
+
+A handler of the default group, to whose address both are sent.
+"""
 
 from typing import Any
 
@@ -6,10 +9,12 @@ from inbox.conf import inbox_settings
 from inbox.handlers.registry import Handler, handlers
 from inbox.replies.withdrawals import WITHDRAWALS
 from inbox.verdicts import Retry, RetryPolicy
-from outbox.extensions.addresses import register_group
+from outbox.acknowledging import taking as acknowledging
+from outbox.message.acknowledgements import TYPE as ACKNOWLEDGEMENT
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import registry as event_types
 from outbox.message.requests import EXPIRED, FAILED, IN_REPLY_TO, PROGRESS, SETTLED
+from outbox.producer.addresses import register_group
 from outbox.producer.writing import write_database
 from outbox.replies import settling
 from outbox.replies.recording import RequestBusy
@@ -18,7 +23,10 @@ NAME = "outbox.replies"
 
 
 def take(event: Any, message: Envelope) -> None:
-    """Settle the request that a message is about."""
+    """Settle the request that a message is about, or note what it acknowledges."""
+    if message.type == ACKNOWLEDGEMENT:
+        acknowledging.take(event, message, using=write_database())
+        return
     request_id = message.attributes.get(IN_REPLY_TO)
     if not isinstance(request_id, str):
         return  # somebody has published to our address what is no reply
@@ -39,10 +47,11 @@ def take(event: Any, message: Envelope) -> None:
 
 
 def install() -> None:
-    """Take replies for the default group, if there is anything that can be asked."""
+    """Take replies for the default group, if there is anything that can be told to us."""
     register_group(lambda: inbox_settings().group)
-    if any(each.is_request for each in event_types):
+    if any(each.is_request or each.acknowledge for each in event_types):
         handlers.add(REPLIES)
+    if any(each.is_request for each in event_types):
         handlers.add(WITHDRAWALS)
 
 

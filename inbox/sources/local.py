@@ -8,6 +8,7 @@ from dataclasses import replace
 from inbox.calling.calls import LostInHandler
 from inbox.conf import inbox_settings
 from inbox.delivery import Delivery
+from inbox.handlers.registry import handlers
 from inbox.receiving.batch import Batch
 from inbox.receiving.retries import Retries
 from inbox.receiving.tally import Tally
@@ -26,19 +27,27 @@ _lost: set[str] = set()
 """Databases whose session was lost in a handler, with all that was received in that transaction."""
 
 
-def receive(page: Sequence[Envelope], *, using: str, seconds: float = math.inf) -> list[str | None]:
-    """Handle messages with the handlers of all groups, in the running transaction.
+def receive(
+    page: Sequence[Envelope],
+    *,
+    using: str,
+    seconds: float = math.inf,
+    group: str | None = None,
+) -> list[str | None]:
+    """Handle messages with the handlers of all groups, or of one, in the running transaction.
 
     Returns None for each that is handled, or that the inbox has in its care: for all of them, or,
     with `seconds`, for the first and as many more as are begun within those, or within
-    INBOX["BATCH_SECONDS"] if that is less.
+    INBOX["BATCH_SECONDS"] if that is less. Of a group that has no handlers here it says so.
     """
+    if group is not None and group not in handlers.groups():
+        return [f"group {group!r} has no handlers here"] * len(page)
     if seconds < math.inf:
         seconds = min(seconds, inbox_settings().BATCH_SECONDS)
     # What comes after a call that lost the database may come again, and is what it died of.
     deliveries = [replace(Delivery.of(each), redelivered=using in _lost) for each in page]
     try:
-        results = Batch(deliveries, using=using, seconds=seconds).receive()
+        results = Batch(deliveries, using=using, group=group, seconds=seconds).receive()
     except LostInHandler:
         _lost.add(using)
         raise

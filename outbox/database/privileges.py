@@ -142,6 +142,7 @@ SCHEDULED, NOTE = "django_outbox_scheduled", "django_outbox_failurenote"
 ONCE = "django_outbox_doneonce"
 REQUEST, REPLY = "django_outbox_request", "django_outbox_reply"
 SETTLEMENT = "django_outbox_settlement"
+ACKNOWLEDGEMENT = "django_outbox_acknowledgement"
 
 # A request is locked before it is settled, for which PostgreSQL wants the right to update.
 register_needs(
@@ -152,6 +153,7 @@ register_needs(
         REQUEST: ["SELECT", "INSERT", "UPDATE"],
         REPLY: ["SELECT"],
         SETTLEMENT: ["SELECT", "INSERT"],
+        ACKNOWLEDGEMENT: ["SELECT", "INSERT"],
     },
 )
 register_needs(
@@ -160,6 +162,7 @@ register_needs(
         MESSAGE: ["SELECT", "INSERT", "UPDATE", "DELETE"],
         SEQUENCE: ["SELECT"],
         SCHEDULED: ["SELECT", "UPDATE", "DELETE"],
+        ACKNOWLEDGEMENT: ["SELECT", "UPDATE", "DELETE"],
     },
     # Without a right on the sequence newer servers give NULL, and pages would get slow in silence.
     at_start={MESSAGE: ["SELECT"], SEQUENCE: ["SELECT"], SCHEDULED: ["SELECT"]},
@@ -171,6 +174,7 @@ register_needs(
         REQUEST: ["SELECT", "DELETE"],
         REPLY: ["SELECT", "DELETE"],
         SETTLEMENT: ["SELECT", "DELETE"],
+        ACKNOWLEDGEMENT: ["SELECT", "DELETE"],
         NOTE: ["SELECT", "DELETE"],
     },
 )
@@ -185,5 +189,6 @@ register_needs(
         REQUEST: ["SELECT", "UPDATE"],
         REPLY: ["SELECT"],
         SETTLEMENT: ["SELECT", "INSERT"],
+        ACKNOWLEDGEMENT: ["SELECT", "UPDATE"],
     },
 )

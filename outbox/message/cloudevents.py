@@ -57,6 +57,7 @@ RESERVED = frozenset(
     {"specversion", "id", "source", "type", "time", "data", "datacontenttype", "dataversion"}
     | set(OPTIONAL.values())
     | {"replyto", "inreplyto", "expirytime"}  # see outbox.message.requests
+    | {"acknowledgeto", "acknowledgegroups"}  # see outbox.message.acknowledgements
 )
 
 

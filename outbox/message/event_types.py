@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from outbox.exceptions import ConfigurationError, InvalidEvent, UnknownEventType
+from outbox.message.acknowledgements import Acknowledge
 from outbox.signatures import explained
 
 C = TypeVar("C", bound=type)
@@ -27,7 +28,7 @@ class EventType:
     `schema` is the class of its payload, or None for plain JSON. `key` and `subject` name an
     attribute of the payload, or compute a value from it. `topic` is the logical address, by
     default the type's name. Of a request, `within` is how long it waits for its replies, whose
-    classes are in `replies`.
+    classes are in `replies`. `acknowledge` says which groups are to tell that they have settled it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class EventType:
     topic: str = ""
     replies: tuple[type, ...] = ()
     within: timedelta | None = None
+    acknowledge: Acknowledge | None = None
 
     @property
     def is_request(self) -> bool:
@@ -59,6 +61,11 @@ class EventType:
             raise ConfigurationError(
                 f"{self.name}: {self.schema!r} is not a dataclass, msgspec.Struct or pydantic "
                 "model. (Write @outbox.event above @dataclass.)"
+            )
+        if self.acknowledge is not None and not isinstance(self.acknowledge, Acknowledge):
+            raise ConfigurationError(
+                f"{self.name}: acknowledge is an outbox.Acknowledge(groups=..., within=...), not "
+                f"{self.acknowledge!r:.60}"
             )
         for option, name in (("key", self.key), ("subject", self.subject)):
             if isinstance(name, str) and self.schema is not None:
@@ -212,11 +219,13 @@ def event(
     key: str | Callable[[Any], object] | None = None,
     subject: str | Callable[[Any], object] | None = None,
     topic: str = "",
+    acknowledge: Acknowledge | None = None,
 ) -> Callable[[C], C]:
     """Register the decorated class as the payload of the event type `name`.
 
     The class is a dataclass, a msgspec.Struct or a pydantic model. `key` is the ordering scope:
-    events with one key are published in order.
+    events with one key are published in order. `acknowledge` lets groups tell that they have
+    settled it, and sends again what they do not tell in time.
 
     Raises ConfigurationError for a malformed name or one that is taken.
     """
@@ -228,7 +237,15 @@ def event(
 
     def register_class(cls: C) -> C:
         registry.add(
-            EventType(name=name, version=version, schema=cls, key=key, subject=subject, topic=topic)
+            EventType(
+                name=name,
+                version=version,
+                schema=cls,
+                key=key,
+                subject=subject,
+                topic=topic,
+                acknowledge=acknowledge,
+            )
         )
         return cls
 
@@ -243,11 +260,19 @@ def register(
     key: str | Callable[[Any], object] | None = None,
     subject: str | Callable[[Any], object] | None = None,
     topic: str = "",
+    acknowledge: Acknowledge | None = None,
 ) -> EventType:
     """Register an event type without a payload class; emit it as emit(name, {...}).
 
     Raises ConfigurationError for a malformed name or one that is taken.
     """
     return registry.add(
-        EventType(name=name, version=version, key=key, subject=subject, topic=topic)
+        EventType(
+            name=name,
+            version=version,
+            key=key,
+            subject=subject,
+            topic=topic,
+            acknowledge=acknowledge,
+        )
     )

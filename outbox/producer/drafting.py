@@ -23,6 +23,7 @@ from outbox.message.envelope import JSON, Envelope
 from outbox.message.event_types import EventType, registry
 from outbox.message.ids import uuid7_text
 from outbox.message.kinds import EVENT, kind_of
+from outbox.producer.awaiting import asking
 from outbox.signatures import no_option
 
 NOTHING: Mapping[str, str] = {}
@@ -99,7 +100,7 @@ def wrap(
         subject=_text("subject", _chosen(draft.subject, event_type.subject, payload)),
         key=_text("key", _chosen(draft.key, event_type.key, payload)),
         time=now or datetime.now(UTC),
-        attributes={**carried, **_extensions(draft.attributes)},
+        attributes={**carried, **_extensions(draft.attributes), **asking(event_type)},
         **inherited(
             message_id, correlation_id=draft.correlation_id, causation_id=draft.causation_id
         ),

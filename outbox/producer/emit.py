@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any, Unpack
 
 from asgiref.sync import sync_to_async
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import atomic
 
 from outbox.conf import OutboxSettings, outbox_settings
 from outbox.context import taken
@@ -15,6 +17,7 @@ from outbox.database.event_loop import in_event_loop, no_coroutine, recipe
 from outbox.exceptions import InvalidEvent, TransactionRequired
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import registry
+from outbox.producer.awaiting import is_asking, wait_for
 from outbox.producer.delivery_time import due
 from outbox.producer.drafting import Draft, EmitOptions, draft_of, wrap
 from outbox.producer.measuring import emitted
@@ -121,11 +124,17 @@ def write(
         envelopes = [finish(each) for each in envelopes]
     envelopes = created(envelopes)
     dues = [due(draft.deliver_at, draft.delay) for draft in drafts]
-    if any(when is not None for when in dues):
-        envelopes = write_some_later(connection, envelopes, dues, conf)
-        # For what is scheduled as well: the relay may have to sleep less than it meant to.
-        wake_on_commit(connection.alias)
-    else:
-        into(connection, envelopes, conf)
+    awaits = any(map(is_asking, envelopes))
+    # On PostgreSQL nothing of a transaction stands in which a statement has failed.
+    whole = awaits and connection.vendor != "postgresql"
+    with atomic(using=connection.alias) if whole else nullcontext():
+        if any(when is not None for when in dues):
+            envelopes = write_some_later(connection, envelopes, dues, conf)
+            # For what is scheduled as well: the relay may have to sleep less than it meant to.
+            wake_on_commit(connection.alias)
+        else:
+            into(connection, envelopes, conf)
+        if awaits:
+            wait_for(connection, envelopes, dues)
     emitted(connection, envelopes, started)
     return envelopes

@@ -96,6 +96,26 @@ SQLITE_DELIVERED = f"DELETE FROM {SCHEDULED} WHERE id IN (SELECT id FROM ({_SQLI
 CANCEL = f"DELETE FROM {SCHEDULED} WHERE message_id = %s"
 
 
+# --- Acknowledgements that are waited for, a row for each group --------------------------------
+
+ACKNOWLEDGEMENT = "django_outbox_acknowledgement"
+_AWAIT = f"""
+INSERT INTO {ACKNOWLEDGEMENT}
+    (message_id, "group", type, state, within, most, sent_at, due_at, resends, hold, told_by)
+VALUES """
+# The time of a message that is scheduled, else now, and so many seconds later.
+_PG_AWAITED = (
+    "(%s, %s, %s, 'awaited', %s, %s, coalesce(%s::timestamptz, clock_timestamp()), "
+    "coalesce(%s::timestamptz, clock_timestamp()) + %s * interval '1 second', 0, '', '')"
+)
+_SQLITE_TIME = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', coalesce(%s, 'now'){})"
+_SQLITE_AWAITED = (
+    f"(%s, %s, %s, 'awaited', %s, %s, {_SQLITE_TIME.format('')}, "
+    f"{_SQLITE_TIME.format(', %s')}, 0, '', '')"
+)
+AWAITED_VALUES = 8
+
+
 # Where commits are told not to wait for the disk: this session, or whoever else connects here.
 PG_ASYNCHRONOUS = """
 SELECT 'this session' WHERE current_setting('synchronous_commit') = 'off'
@@ -122,3 +142,10 @@ def schedule(vendor: str, rows: int) -> str:
 def insert(rows: int) -> str:
     """Return the statement that inserts this many messages."""
     return INSERT + ", ".join([_ROW] * rows)
+
+
+@lru_cache(maxsize=128)
+def wait_for(vendor: str, rows: int) -> str:
+    """Return the statement that inserts this many acknowledgements to be waited for."""
+    row = _PG_AWAITED if vendor == "postgresql" else _SQLITE_AWAITED
+    return _AWAIT + ", ".join([row] * rows)

@@ -20,13 +20,13 @@ from outbox.database.event_loop import no_coroutine
 from outbox.database.prepared import counting_cursor
 from outbox.database.privileges import add_remedy
 from outbox.exceptions import ConfigurationError, InvalidEvent, OtherRequest
-from outbox.extensions.addresses import own_address
 from outbox.message import codec
 from outbox.message.cloudevents import MAX_ATTRIBUTE, flaw, format_time
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import EventType
 from outbox.message.ids import uuid7_text
 from outbox.message.requests import EXPIRED, EXPIRY_TIME, IN_REPLY_TO, REPLY_TO
+from outbox.producer.addresses import own_address
 from outbox.producer.drafting import Draft, draft_of, resolve
 from outbox.producer.emit import require_transaction, write
 from outbox.producer.wakeup import wake_on_commit

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from django.db import connections
 
 from outbox.conf import outbox_settings
-from outbox.extensions.addresses import own_address
 from outbox.message.envelope import Envelope
 from outbox.message.ids import uuid7_text
 from outbox.message.requests import CANCELLED, IN_REPLY_TO, REQUEST_TYPE, SETTLED
 from outbox.models import Request
+from outbox.producer.addresses import own_address
 from outbox.producer.writing import append
 from outbox.replies.recording import Locked
 

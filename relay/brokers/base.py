@@ -64,6 +64,14 @@ SKIPPED = Outcome(Status.CONFIRMED, "another relay's business")
 """Not sent by this relay; counts as done."""
 
 
+class Depth(NamedTuple):
+    """What a broker says of a queue: how many messages wait in it, and how many consume it."""
+
+    ready: int = 0
+    consumers: int = 0
+    exists: bool = True
+
+
 EXPOSURE = ("relay.W010", "relay.W011", "relay.W012")
 """Ids for outbox.amqp.exposure."""
 
@@ -116,6 +124,10 @@ class Broker(ABC):
     """A confirmed message survives a restart of the broker."""
     routable_check: ClassVar[bool] = False
     """A message that reaches no queue is reported as unroutable."""
+
+    addresses_queues: bool = False
+    """It can publish to the queue of one group alone: publish_to() and depth_of(). What is not
+    acknowledged in time is sent again so."""
 
     carries_events: ClassVar[bool] = True
     """It can publish events."""
@@ -174,6 +186,20 @@ class Broker(ABC):
         what is left is UNSENT, and comes with the next page. A broker that knows nothing of that
         gets smaller pages.
         """
+
+    def publish_to(self, queue: str, page: Sequence[Envelope]) -> list[Outcome]:
+        """Publish messages to one queue and no other, and return one outcome for each, in order.
+
+        Unroutable is what reaches none of that name. For a broker that `addresses_queues`.
+        """
+        raise NotImplementedError
+
+    def depth_of(self, queue: str) -> Depth | None:
+        """Return what the broker says of a queue, None if it may not be asked.
+
+        What is raised counts as the broker being away. For a broker that `addresses_queues`.
+        """
+        raise NotImplementedError
 
     def keep_alive(self) -> None:  # noqa: B027 - most brokers have nothing to do
         """Do what an idle connection needs; called about once a second, outside of transactions,

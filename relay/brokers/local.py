@@ -10,7 +10,7 @@ from django.utils.module_loading import import_string
 from outbox.database.freshness import refresh
 from outbox.exceptions import ConfigurationError
 from outbox.message.envelope import Envelope
-from relay.brokers.base import CONFIRMED, UNSENT, Broker, Outcome, Status
+from relay.brokers.base import CONFIRMED, UNSENT, Broker, Depth, Outcome, Status
 
 DEFAULT_RECEIVER = "inbox.sources.local.receive"
 DEFAULT_RETRY = "inbox.sources.local.retry_due"
@@ -28,6 +28,19 @@ class Receive(Protocol):
 
     def __call__(
         self, page: Sequence[Envelope], *, using: str, seconds: float
+    ) -> Sequence[str | None]: ...
+
+
+class ReceiveFor(Receive, Protocol):
+    """A Receive that can hand over for one group alone."""
+
+    def __call__(
+        self,
+        page: Sequence[Envelope],
+        *,
+        using: str,
+        seconds: float,
+        group: str | None = None,
     ) -> Sequence[str | None]: ...
 
 
@@ -50,11 +63,21 @@ class LocalBroker(Broker):
     durable: ClassVar[bool] = True
     routable_check: ClassVar[bool] = False
     runs_handlers: ClassVar[bool] = True
+    addresses_queues = True
     # Handlers run while the transaction is open, so pages are smaller than a broker's.
     page_size: ClassVar[int] = 100
 
-    def __init__(self, receive: Receive, retry: Retry | None = None, *, using: str) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        retry: Retry | None = None,
+        *,
+        using: str,
+        receive_for: ReceiveFor | None = None,
+    ) -> None:
         self._receive = receive
+        self._receive_for = receive_for
+        self.addresses_queues = receive_for is not None
         self._retry = retry
         self._using = using
         self._next_retry = 0.0
@@ -75,10 +98,13 @@ class LocalBroker(Broker):
         # What another receiver has in its care, it retries itself, unless it says otherwise.
         retry = options.get("RETRY", "" if "RECEIVER" in options else DEFAULT_RETRY)
         try:
+            receive = import_string(options.get("RECEIVER", DEFAULT_RECEIVER))
             return cls(
-                import_string(options.get("RECEIVER", DEFAULT_RECEIVER)),
+                receive,
                 import_string(retry) if retry else None,
                 using=using,
+                # Another receiver may know no groups.
+                receive_for=None if "RECEIVER" in options else receive,
             )
         except ImportError as exc:
             raise ConfigurationError(f"LocalBroker's RECEIVER or RETRY: {exc}") from exc
@@ -89,6 +115,18 @@ class LocalBroker(Broker):
             for reason in self._receive(page, using=self._using, seconds=self.page_seconds)
         ]
         return outcomes + [UNSENT] * (len(page) - len(outcomes))
+
+    def publish_to(self, queue: str, page: Sequence[Envelope]) -> list[Outcome]:
+        assert self._receive_for is not None
+        reasons = self._receive_for(page, using=self._using, seconds=self.page_seconds, group=queue)
+        outcomes = [
+            CONFIRMED if reason is None else Outcome(Status.UNROUTABLE, reason)
+            for reason in reasons
+        ]
+        return outcomes + [UNSENT] * (len(page) - len(outcomes))
+
+    def depth_of(self, queue: str) -> Depth | None:
+        return None  # nothing waits: what is handed over is received
 
     def keep_alive(self) -> None:
         started = time.monotonic()

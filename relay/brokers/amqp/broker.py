@@ -21,6 +21,7 @@ from amqp.exceptions import (
 )
 from django.core.checks import CheckMessage, Warning
 from kombu import Connection
+from msgspec.structs import replace
 
 from outbox.amqp import connection as amqp
 from outbox.amqp import exposure
@@ -36,9 +37,11 @@ from relay.brokers.amqp import doctor
 from relay.brokers.amqp.denials import is_about_us, unblamed
 from relay.brokers.amqp.frames import Frames, Unsendable
 from relay.brokers.amqp.options import AMQPOptions
+from relay.brokers.amqp.queues import read_depth
 from relay.brokers.amqp.tasks import Routes
 from relay.brokers.amqp.window import ConfirmWindow
-from relay.brokers.base import EXPOSURE, Broker, Outcome, Status, hold, unusable
+from relay.brokers.base import EXPOSURE, Broker, Depth, Outcome, Status, hold, unusable
+from relay.exceptions import BrokerFailed
 
 logger = logging.getLogger("relay")
 
@@ -71,6 +74,7 @@ class AMQPBroker(Broker):
     durable: ClassVar[bool] = True
     routable_check: ClassVar[bool] = True
     carries_tasks: ClassVar[bool] = True
+    addresses_queues = True
     messaging_system = "rabbitmq"
 
     def __init__(self, url: str, options: AMQPOptions) -> None:
@@ -79,6 +83,8 @@ class AMQPBroker(Broker):
         self._connection: Connection | None = None
         self._channel: Any = None
         self._frames: Frames | None = None
+        self._to_queue: Frames | None = None
+        self._direct = False
         self._routes: Routes | None = None
         self._tasks: dict[str, TaskMessage] = {}
         self._refusals: dict[bytes, tuple[str, float]] = {}
@@ -138,6 +144,20 @@ class AMQPBroker(Broker):
             if outcome.status is Status.UNROUTABLE and self._routes and each.id in self._tasks:
                 self._routes.forget(self._tasks[each.id])
         return outcomes
+
+    def publish_to(self, queue: str, page: Sequence[Envelope]) -> list[Outcome]:
+        self._direct = True
+        try:
+            return self._publish([replace(each, topic=queue) for each in page])
+        finally:
+            self._direct = False
+
+    def depth_of(self, queue: str) -> Depth | None:
+        try:
+            return read_depth(self._ensure_channel().connection, queue)
+        except (AMQPError, OSError) as exc:
+            self.close()
+            raise BrokerFailed(_describe(exc)) from exc
 
     def _publish(self, page: Sequence[Envelope]) -> list[Outcome]:
         limit = self._options.MAX_IN_FLIGHT
@@ -207,12 +227,13 @@ class AMQPBroker(Broker):
 
     def _send(self, channel: Any, window: ConfirmWindow) -> bool:
         """Write what the window allows, at most SEND_BYTES or one message; return whether more."""
-        assert self._frames is not None
+        own = self._to_queue if self._direct else self._frames
+        assert own is not None
         parts, size = [], 0
         while size < SEND_BYTES and (envelope := window.next()) is not None:
             task = self._tasks.get(envelope.id)
             try:
-                frames = self._frames.pack_task(task) if task else self._frames.pack(envelope)
+                frames = own.pack_task(task) if task else own.pack(envelope)
             except Exception as exc:  # there is no I/O in it: the message alone is to blame
                 window.unsendable(_unsendable(exc))
                 continue
@@ -289,12 +310,10 @@ class AMQPBroker(Broker):
         channel.events["basic_ack"].add(self._on_ack)
         channel.events["basic_nack"].add(self._on_nack)
         channel.events["basic_return"].add(self._on_return)
-        self._frames = Frames(
-            channel.channel_id,
-            channel.connection.frame_max,
-            exchange=options.EXCHANGE,
-            mandatory=options.MANDATORY,
-        )
+        place = (channel.channel_id, channel.connection.frame_max)
+        self._frames = Frames(*place, exchange=options.EXCHANGE, mandatory=options.MANDATORY)
+        # The default exchange, in which a queue's name is its routing key.
+        self._to_queue = Frames(*place, exchange="", mandatory=True)
         self._routes = Routes(connection, self._refusals)
         self._channel, self._next_tag, self._opened = channel, 1, time.monotonic()
         return channel

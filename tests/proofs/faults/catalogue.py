@@ -29,9 +29,12 @@ class Fault:
 HALF_OPEN_SECONDS = 40.0
 """Two missed heartbeats of the consumers on both sides, and then the work itself."""
 
-ELSEWHERE = {point for point in FAILPOINTS if point.startswith(("rebase.", "inbox.task_"))}
+ELSEWHERE = {
+    point for point in FAILPOINTS if point.startswith(("rebase.", "inbox.task_", "relay.resen"))
+}
 """Points that this service does not pass: tests/proofs/crash/test_rebase_crash.py has those of a
-move to another database cluster, tests/inbox/celery/test_worker.py those of Celery's tasks."""
+move to another database cluster, tests/inbox/celery/test_worker.py those of Celery's tasks,
+tests/proofs/acknowledgements those of what is sent again."""
 
 FAULTS = (
     Fault(

@@ -51,13 +51,14 @@ class Service:
     database: str
     exchange: str
     broker_url: str
+    home: Path = HERE
 
     @property
     def environment(self) -> dict[str, str]:
         own = {name: connection.settings_dict[name] for name in NAMES}
         engine = {"ENGINE": "django.db.backends.postgresql", "NAME": self.database}
         return {
-            "PYTHONPATH": os.pathsep.join([str(HERE / self.name), str(ROOT)]),
+            "PYTHONPATH": os.pathsep.join([str(self.home / self.name), str(ROOT)]),
             "DJANGO_SETTINGS_MODULE": f"{self.name}.settings",
             "DATABASE": json.dumps(own | engine),
             "SOURCE": f"/{self.queue}",
@@ -73,7 +74,7 @@ class Service:
         """Run a program to its end; return what it printed."""
         done = subprocess.run(
             [sys.executable, *arguments],
-            cwd=HERE / self.name,
+            cwd=self.home / self.name,
             env=os.environ | self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -84,8 +85,8 @@ class Service:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def start(self, command: str, failpoint: str = "") -> Django:
-        return Django(command, failpoint=failpoint, **self.environment)
+    def start(self, *command: str, failpoint: str = "") -> Django:
+        return Django(*command, failpoint=failpoint, **self.environment)
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         settings = connection.settings_dict
@@ -228,7 +229,7 @@ def test_killed_on_either_side(pair: Pair, service: str, command: str, failpoint
     with ExitStack() as stack:
         running(stack, pair, (service, command))
         one = getattr(pair, service)
-        victim = stack.enter_context(one.start(command, failpoint))
+        victim = stack.enter_context(one.start(command, failpoint=failpoint))
         if command == "consume":
             until(partial(ready, one, victim), every=0.2)
         ids = pair.asking.run("ask.py", "0", str(ASKED), "600").split()
