@@ -207,7 +207,9 @@ class TestStanding:
         assert seen["Cache-Control"] == "private, no-cache"
         assert seen["Retry-After"]
         drain()
-        assert visitor.get(where, If_None_Match=first["ETag"]).json()["state"] == "answered"
+        changed = visitor.get(where, If_None_Match=first["ETag"])
+        assert changed.status_code == 200
+        assert changed.json()["state"] == "answered"
 
     def test_progress(self, visitor: Visitor) -> None:
         """What whoever answers says of it, which is news to who has seen it before."""
