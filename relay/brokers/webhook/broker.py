@@ -59,7 +59,7 @@ class Flight:
 class WebhookBroker(Broker):
     """POSTs CloudEvents in JSON with the signature of Standard Webhooks, and nothing but callbacks.
 
-    OPTIONS: see WebhookOptions. With what is signed and where may be called is in
+    Its options are those of WebhookOptions. With what is signed, and where may be called, is in
     OUTBOX["WEBHOOKS"].
     """
 
