@@ -68,6 +68,8 @@ def run_round(world: World, fault: Fault, *, count_suppressed: bool = False) -> 
     report = check(world.history())
     if not report.clean:
         problems.append(str(report))
+    if flaws := world.request_flaws():
+        problems.append(flaws)
     events, repeated, suppressed = before
     return Outcome(
         fault=fault,

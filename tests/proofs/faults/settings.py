@@ -47,6 +47,7 @@ RELAYS = {
 INBOX = {
     **_patience,
     "EXCHANGE": _exchange,
+    "GROUP": FAULTS_GROUP,  # which takes the replies
     "PREFETCH": 50,
     "RETRY_MAX": 1.0,
     "RETRY_BASE": 0.2,

@@ -16,13 +16,14 @@ from kombu.exceptions import KombuError
 
 from project.demo.queues import look
 from project.demo.waiting import ticks, wait_until
+from tests.proofs.faults import requests
 from tests.proofs.faults.cluster import HARNESS
 from tests.proofs.faults.ground import Ground
 from tests.proofs.faults.history import Counts, Effect, Event, History
 from tests.proofs.faults.processes import FAILPOINT, Person, Service, Writers, environment
 from tests.proofs.faults.proxy import Proxy
 from tests.proofs.faults.recorder import Recorder
-from tests.proofs.faults.service.vocabulary import HOP_EVERY
+from tests.proofs.faults.service.vocabulary import ANSWERS, HOP_EVERY
 
 PATIENCE = 30.0
 """Seconds within which anything happens that a fault waits for."""
@@ -268,9 +269,19 @@ class World:
         return self.number("SELECT count(*) FROM faults_effect")
 
     def pending(self) -> int:
-        """How many effects are still to come."""
-        done = "SELECT count(*) FROM (SELECT DISTINCT handler, tag FROM faults_effect) AS done"
-        return self.events() - self.number(done)
+        """How many effects are still to come, and settlements of what was asked."""
+        done = (
+            "SELECT count(*) FROM (SELECT DISTINCT handler, tag FROM faults_effect "
+            "WHERE handler <> %s) AS done"
+        )
+        unsettled = self.number(requests.REQUESTS) - self.number(requests.SETTLED)
+        return self.events() - self.number(done, ANSWERS) + unsettled
+
+    def request_flaws(self) -> str:
+        """Return what is wrong with the requests, when all should have been done; "" if nothing."""
+        rows = [requests.Standing(*row) for row in self.query(requests.STANDING)]
+        given_up = frozenset(event.tag for event in self.discarded())
+        return requests.flaws(rows, self.number(requests.REQUESTS), given_up)
 
     def discarded(self) -> list[Event]:
         """Return what a person has discarded, by the relays' own record of it."""
@@ -334,7 +345,9 @@ class World:
     def history(self) -> History:
         self.recorder.collect()
         changes = self.query("SELECT kind, key, version, tag FROM faults_change ORDER BY id")
-        effects = self.query("SELECT handler, tag FROM faults_effect ORDER BY id")
+        effects = self.query(
+            "SELECT handler, tag FROM faults_effect WHERE handler <> %s ORDER BY id", ANSWERS
+        )
         return History(
             committed=[Event(*row) for row in changes],
             published=self.recorder.published,

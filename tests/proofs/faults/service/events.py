@@ -1,9 +1,10 @@
 """What happens in the service. A tag identifies a change, or what one caused."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import outbox
-from tests.proofs.faults.service.vocabulary import CHANGED, HOPPED, RARE
+from tests.proofs.faults.service.vocabulary import ANSWERED, ASKED, CHANGED, HOPPED, RARE
 
 
 @outbox.event(CHANGED, key="key")
@@ -26,6 +27,20 @@ class Rare:
 @dataclass(frozen=True, slots=True)
 class Hopped:
     """Caused by a change, whose tag it carries."""
+
+    tag: str
+
+
+@outbox.event(ANSWERED)
+@dataclass(frozen=True, slots=True)
+class Answered:
+    tag: str
+
+
+@outbox.request(ASKED, key="tag", reply=Answered, within=timedelta(hours=1))
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Asked about a change, whose tag it carries."""
 
     tag: str
 

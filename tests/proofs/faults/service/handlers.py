@@ -1,4 +1,4 @@
-"""One effect per event, and a second, scheduled event for some. Now and then a handler fails."""
+"""One effect per event; some cause another event, or a question. Now and then a handler fails."""
 
 import random
 
@@ -6,9 +6,17 @@ from django.conf import settings
 
 import outbox
 from inbox import handler
-from tests.proofs.faults.service.events import Changed, Hopped, Rare
+from tests.proofs.faults.service.events import Answered, Asked, Changed, Hopped, Rare
 from tests.proofs.faults.service.models import Effect
-from tests.proofs.faults.service.vocabulary import CHANGED, HANDLERS, HOPPED, RARE, hops
+from tests.proofs.faults.service.vocabulary import (
+    ANSWERS,
+    ASK_EVERY,
+    CHANGED,
+    HANDLERS,
+    HOPPED,
+    RARE,
+    hops,
+)
 
 GROUP = settings.FAULTS_GROUP
 FAILING = 0.02
@@ -26,6 +34,8 @@ def note(event: Changed, message: outbox.Envelope) -> None:
     Effect.objects.create(handler=HANDLERS[CHANGED], tag=event.tag)
     if hops(event.version):
         outbox.emit(Hopped(tag=event.tag), delay=DELAY)
+    if event.version % ASK_EVERY == 0:
+        outbox.ask(Asked(tag=event.tag), owner=event.tag)
     if random.random() < FAILING:
         raise Stumble
 
@@ -40,3 +50,11 @@ def note_rare(event: Rare, message: outbox.Envelope) -> None:
 @handler(Hopped, name=HANDLERS[HOPPED], group=GROUP)
 def note_hop(event: Hopped, message: outbox.Envelope) -> None:
     Effect.objects.create(handler=HANDLERS[HOPPED], tag=event.tag)
+
+
+@handler(Asked, name=ANSWERS, group=GROUP)
+def answer(event: Asked, message: outbox.Envelope) -> Answered:
+    Effect.objects.create(handler=ANSWERS, tag=event.tag)
+    if random.random() < FAILING:
+        raise Stumble
+    return Answered(tag=event.tag)

@@ -3,12 +3,17 @@
 CHANGED = "faults.changed"
 RARE = "faults.rare"
 HOPPED = "faults.hopped"
+ASKED, ANSWERED = "faults.asked", "faults.answered"
+ANSWERS = "faults.answer"
+"""The handler of requests, which leaves one effect for each as well."""
 
 HANDLERS = {CHANGED: "faults.note", RARE: "faults.note-rare", HOPPED: "faults.note-hop"}
 """Which handler handles an event type; each leaves one effect for each event."""
 
 HOP_EVERY = 5
 """The handler of every so many versions of a key emits a second event."""
+ASK_EVERY = 7
+"""The handler of every so many changes of a key asks a question."""
 RARE_EVERY = 4
 """Every so many versions of a rare key the event is of the rare type."""
 
