@@ -7,7 +7,7 @@ from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from inbox.handlers.registry import handlers
-from inbox.models import Binding, DeadLetter, Receipt
+from inbox.models import Binding, DeadLetter, OpenRequest, Receipt
 from inbox.states import OPEN, Reason, State
 from outbox.filtering import recurring, values
 from outbox.filtering.messages import known_types
@@ -190,6 +190,21 @@ def register_own() -> None:
             name="correlation",
             meaning=_("correlation id"),
             refused=_("what cannot be used has none; look for the message id"),
+        ),
+        words=_words("message_id"),
+        words_meaning=_("message id, exactly"),
+    )
+    register(
+        OpenRequest,
+        TYPE,
+        HANDLER,
+        recurring.age("opened_at", _("opened longer ago, or not as long: s, min, h, d, w")),
+        recurring.message_id(_exactly("message_id"), "inbox_open_once"),
+        Qualifier(
+            name="source",
+            meaning=_("source, exactly"),
+            example="/shop",
+            condition=_exactly("source", Reach.ROWS),
         ),
         words=_words("message_id"),
         words_meaning=_("message id, exactly"),

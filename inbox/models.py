@@ -297,7 +297,10 @@ class Binding(models.Model):
 
 
 class OpenRequest(models.Model):
-    """A request that a handler has taken, to be answered later by inbox.answer(), which ends it."""
+    """A request that a handler has taken, to be answered later by inbox.answer(), which ends it.
+
+    It keeps what was asked, so that a person can see it.
+    """
 
     message_id = models.CharField(_("message id"), max_length=MAX_ATTRIBUTE)
     source = models.CharField(_("source"), max_length=MAX_ATTRIBUTE)
@@ -307,11 +310,17 @@ class OpenRequest(models.Model):
     correlation_id = models.CharField(_("correlation id"), max_length=MAX_ATTRIBUTE)
     address = models.CharField(_("address of the reply"), max_length=MAX_NAME)
     opened_at = InstantField(_("opened"), default=timezone.now, editable=False)
+    expires_at = InstantField(
+        _("deadline"), null=True, help_text=_("by the clock of whoever asked")
+    )
+    content_type = models.CharField(_("content type"), max_length=MAX_ATTRIBUTE, default="")
+    data = models.BinaryField(_("data"), default=b"")
 
     class Meta:
         verbose_name = _("open request")
         verbose_name_plural = _("open requests")
         default_permissions = ("view",)
+        permissions = (("answer_openrequest", _("Can answer requests")),)
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
                 fields=["message_id", "source", "handler"], name="inbox_open_once"

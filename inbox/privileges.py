@@ -45,5 +45,5 @@ PERSON = {
     ORIGINAL: ("SELECT", "INSERT"),
     SEQUENCE: ("SELECT", "INSERT", "UPDATE"),
     BINDING: ("SELECT", "UPDATE", "DELETE"),
-    OPEN: ("SELECT",),
+    OPEN: ("SELECT", "DELETE"),
 }

@@ -1,8 +1,9 @@
 """The admin of the inbox: receipts and dead letters, also on the outbox's pages of messages.
 
-And bindings, to look at; and what the inbox shows on the pages under "Messaging".
+Open requests, to be answered by hand, and bindings, to look at; and what the inbox shows on the
+pages under "Messaging".
 """
 
-from inbox.admin import bindings, dead_letters, messages, pages, receipts
+from inbox.admin import bindings, dead_letters, messages, open_requests, pages, receipts
 
-__all__ = ["bindings", "dead_letters", "messages", "pages", "receipts"]
+__all__ = ["bindings", "dead_letters", "messages", "open_requests", "pages", "receipts"]

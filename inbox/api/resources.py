@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from inbox.api.editing import EditableRows
+from inbox.api.open_requests import OpenRequests
 from inbox.handlers.registry import handlers
 from inbox.ledger import attempts
 from inbox.ledger.masking import masked
@@ -220,4 +221,4 @@ def _groups() -> Sequence[dict[str, Any]]:
 flow.shows(Receipt)
 flow.shows(DeadLetter)
 
-RESOURCES: list[type[Resource]] = [Receipts, DeadLetters, Groups]
+RESOURCES: list[type[Resource]] = [Receipts, DeadLetters, OpenRequests, Groups]

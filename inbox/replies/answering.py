@@ -8,12 +8,13 @@ import msgspec
 from django.db import connections, router, transaction
 
 from inbox.handlers.registry import Handler
+from outbox.error_text import storable
 from outbox.exceptions import ConfigurationError, UnknownRequest
-from outbox.message.cloudevents import MAX_ATTRIBUTE, bounded
+from outbox.message.cloudevents import MAX_ATTRIBUTE, bounded, read_time
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import EventType
 from outbox.message.event_types import registry as event_types
-from outbox.message.requests import IN_REPLY_TO, REPLY_TO, reply_address
+from outbox.message.requests import EXPIRY_TIME, IN_REPLY_TO, REPLY_TO, reply_address
 from outbox.producer.drafting import Draft
 from outbox.producer.emit import require_transaction, write
 from outbox.producer.writing import write_database
@@ -98,25 +99,31 @@ def answer(request_id: str | UUID, reply: object, *, source: str = "") -> Envelo
     services have one of this id; ConfigurationError for what is no reply of it; and what emit()
     raises. Whatever it raises, nothing was written.
     """
-    from inbox.models import OpenRequest  # noqa: PLC0415 - models are not loaded at import
-
-    home, outbox = router.db_for_write(OpenRequest), write_database()
-    require_transaction(connections[outbox], "inbox.answer()")
-    rows = OpenRequest.objects.using(home)
+    require_transaction(connections[write_database()], "inbox.answer()")
     for row in open_requests(request_id, source):
-        asked = event_types.find(row.type, row.version)
-        if asked is not None and asked.is_request:
-            check_reply(asked, reply)
-        # Whoever deletes the row answers; who comes second waits for that, and finds none.
-        with transaction.atomic(using=home), transaction.atomic(using=outbox):
-            if rows.filter(pk=row.pk).delete()[0]:
-                return _send(
-                    reply,
-                    address=row.address,
-                    request_id=row.message_id,
-                    correlation_id=row.correlation_id or None,
-                )
+        if envelope := answer_open(row, reply):
+            return envelope
     raise _unknown(request_id)
+
+
+def answer_open(row: "OpenRequest", reply: object) -> Envelope | None:
+    """Answer an open request; None if it is not open any more.
+
+    Whoever deletes the row answers; who comes second waits for that, and finds none.
+    """
+    asked = event_types.find(row.type, row.version)
+    if asked is not None and asked.is_request:
+        check_reply(asked, reply)
+    home = router.db_for_write(type(row))
+    with transaction.atomic(using=home), transaction.atomic(using=write_database()):
+        if not type(row).objects.using(home).filter(pk=row.pk).delete()[0]:
+            return None
+        return _send(
+            reply,
+            address=row.address,
+            request_id=row.message_id,
+            correlation_id=row.correlation_id or None,
+        )
 
 
 def open_requests(request_id: str | UUID, source: str) -> "list[OpenRequest]":
@@ -129,7 +136,9 @@ def open_requests(request_id: str | UUID, source: str) -> "list[OpenRequest]":
 
     rows = OpenRequest.objects.using(router.db_for_write(OpenRequest))
     named = rows.filter(message_id=bounded(str(request_id))).order_by("pk")
-    found = list((named.filter(source=bounded(source)) if source else named)[:MANY])
+    if source:
+        named = named.filter(source=bounded(source))
+    found = list(named.defer("data")[:MANY])
     if not found:
         raise _unknown(request_id)
     if len({row.source for row in found}) > 1:
@@ -181,6 +190,9 @@ def _keep_open(handler: Handler, envelope: Envelope, address: str) -> None:
         handler=handler.name,
         correlation_id=bounded(envelope.correlation_id or envelope.id),
         address=address,
+        expires_at=read_time(envelope.attributes.get(EXPIRY_TIME)),
+        content_type=storable(envelope.content_type, MAX_ATTRIBUTE),
+        data=envelope.data,
     )
     # It may be open already, if the handler was called again.
     rows = OpenRequest.objects.using(router.db_for_write(OpenRequest))

@@ -197,6 +197,11 @@ class Unusable(ValueError):
     """A value that no attribute can have; the text says why, after its name."""
 
 
+def read_time(value: object) -> datetime | None:
+    """Return the time that an attribute says; None if it is no such time."""
+    return _parse_time(value) if isinstance(value, str) else None
+
+
 def _attributes(headers: Mapping[str, object]) -> tuple[dict[str, str], dict[str, str]]:
     """Return the attributes in headers, and of those that cannot be used what is amiss."""
     attributes: dict[str, str] = {}

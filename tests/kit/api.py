@@ -59,6 +59,7 @@ VIEW = (
     "django_relay.view_parked",
     "django_inbox.view_receipt",
     "django_inbox.view_deadletter",
+    "django_inbox.view_openrequest",
     "django_inbox.view_binding",
 )
 """The permissions of somebody who looks."""

@@ -21,7 +21,7 @@ from drf_spectacular.validation import validate_schema
 from hypothesis import HealthCheck, Phase, given, settings
 
 import outbox
-from inbox.models import DeadLetter, Receipt
+from inbox.models import DeadLetter, OpenRequest, Receipt
 from outbox.api import problems
 from outbox.api.document import as_yaml, document
 from outbox.operations import write_down
@@ -40,6 +40,7 @@ ACT = (
     "django_outbox.cancel_scheduled",
     "django_outbox.cancel_request",
     "django_outbox.change_failurenote",
+    "django_inbox.answer_openrequest",
     *(f"django_relay.{verb}_parked" for verb in ("requeue", "discard")),
     *(
         f"django_inbox.{verb}_{model}"
@@ -103,6 +104,9 @@ def rows() -> dict[str, list[str]]:
         body=b"{}",
         error="why",
     )
+    opened = OpenRequest.objects.create(
+        message_id="m", source="/s", type="a.b", version=1, handler="h", correlation_id="m"
+    )
     write_down([park()], "Tried.", user=User.objects.get())
     return {
         "messages": [one],
@@ -111,6 +115,7 @@ def rows() -> dict[str, list[str]]:
         "conversations": [one],
         "receipts": [str(receipt.pk)],
         "dead-letters": [str(pk) for pk in DeadLetter.objects.values_list("pk", flat=True)],
+        "open-requests": [str(opened.pk)],
         "parked": [str(pk) for pk in Parked.objects.values_list("pk", flat=True)],
         "failures": ["receipts"],
         "relays": ["default"],
@@ -196,10 +201,11 @@ def test_nothing_is_answered_that_is_not_described(registered: Registered) -> No
 
     assert {status for _, status in seen} >= {200, 400, 404, 409}
     succeeded = {label for label, status in seen if status == 200}
-    # Nobody wants the dead letter still, nobody guesses what was seen of a message, and none is
-    # published.
+    # Nobody wants the dead letter still, nobody guesses what was seen of a message or which reply an
+    # open request is declared to have, and no message is published.
     assert {label for label, _ in seen} - succeeded == {
         "POST /api/messages/{id}/replay",
+        "POST /api/open-requests/{id}/answer",
         "POST /api/dead-letters/{id}/retry",
         "POST /api/dead-letters/{id}/edit",
         "POST /api/receipts/{id}/edit",

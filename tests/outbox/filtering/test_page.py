@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db.models import Model
 
-from inbox.models import Binding, DeadLetter, Receipt
+from inbox.models import Binding, DeadLetter, OpenRequest, Receipt
 from outbox.filtering import grammar
 from outbox.filtering.qualifiers import declared, models, select
 from outbox.models import Message, Request, Scheduled
@@ -24,6 +24,7 @@ MODELS: list[type[Model]] = [
     Checkpoint,
     Receipt,
     DeadLetter,
+    OpenRequest,
     Binding,
 ]
 
