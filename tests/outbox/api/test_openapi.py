@@ -201,8 +201,8 @@ def test_nothing_is_answered_that_is_not_described(registered: Registered) -> No
 
     assert {status for _, status in seen} >= {200, 400, 404, 409}
     succeeded = {label for label, status in seen if status == 200}
-    # Nobody wants the dead letter still, nobody guesses what was seen of a message or which reply an
-    # open request is declared to have, and no message is published.
+    # Nobody wants the dead letter still, nobody guesses what was seen of a message or which reply
+    # an open request is declared to have, and no message is published.
     assert {label for label, _ in seen} - succeeded == {
         "POST /api/messages/{id}/replay",
         "POST /api/open-requests/{id}/answer",
