@@ -15,6 +15,7 @@ from relay.brokers.base import CONFIRMED, Status
 from relay.instruments import published
 from relay.loop import Relay
 from relay.replay import Replay, Selection
+from tests.kit.calls import calls_of
 from tests.kit.metrics import Recorder, recording
 from tests.kit.support import Counted, RecordingBroker
 
@@ -156,17 +157,11 @@ def test_it_costs_no_statement(make: MakeRelay, recorder: Recorder) -> None:
     assert recorder.of(PUBLISHED) == {("test", "confirmed"): 18}
 
 
-def test_a_page_costs_less_than_a_microsecond_a_message(
+def test_a_message_costs_no_call_of_its_own_but_few(
     recorder: Recorder, broker: RecordingBroker
 ) -> None:
-    """Of our own; what the exporter does with it is in the bench."""
+    """What the exporter does with a page, and how long that takes, is in the bench."""
     page = commit(*range(1000))
     outcomes = [CONFIRMED] * len(page)
-
-    def once() -> float:
-        started = time.process_time()
-        for _ in range(5):
-            published("test", broker, page, outcomes, 0.0)
-        return (time.process_time() - started) / 5 / len(page)
-
-    assert min(once() for _ in range(10)) < 1e-6
+    calls = calls_of(lambda: published("test", broker, page, outcomes, 0.0))
+    assert calls < 2 * len(page)

@@ -1,6 +1,5 @@
 """What the inbox counts and times."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -29,6 +28,7 @@ from tests.inbox.support import (
     receive,
     turn,
 )
+from tests.kit.calls import calls_of
 from tests.kit.metrics import Recorder, recording
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
@@ -195,8 +195,8 @@ def test_the_number_of_errors_is_bounded(
     assert found == {"Odd0", "Odd1", "other"}
 
 
-def test_a_batch_costs_less_than_a_microsecond_a_call(recorder: Recorder) -> None:
-    """Of our own; what the exporter does with it is in the bench."""
+def test_a_receipt_costs_few_calls(recorder: Recorder) -> None:
+    """What the exporter does with a batch, and how long that takes, is in the bench."""
     one: Any = SimpleNamespace(
         handler=SimpleNamespace(name="record", group="g"),
         state=State.PROCESSED,
@@ -207,9 +207,4 @@ def test_a_batch_costs_less_than_a_microsecond_a_call(recorder: Recorder) -> Non
     )
     several = [one] * 1000
 
-    def once() -> float:
-        started = time.process_time()
-        handled("", several)
-        return (time.process_time() - started) / len(several)
-
-    assert min(once() for _ in range(30)) < 1e-6
+    assert calls_of(lambda: handled("", several)) < 3 * len(several)

@@ -26,7 +26,7 @@ def test_nobody_listens_at_the_address() -> None:
 
     assert statuses(outcomes) == {Status.UNKNOWN}
     assert "refused" in outcomes[0].reason.lower()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10
 
 
 def test_wrong_credentials_are_an_outage_that_hides_them(broker_url: str) -> None:
