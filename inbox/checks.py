@@ -17,6 +17,8 @@ from inbox.handlers.registry import handlers
 from inbox.handlers.typos import meant
 from inbox.handlers.versions import Expects, expects, missed
 from inbox.models import DeadLetter, Receipt
+from inbox.replies.answering import answers
+from inbox.replies.promises import no_replies
 from outbox.amqp import connection as amqp
 from outbox.amqp import exposure
 from outbox.conf import flaws_in, outbox_settings, parse
@@ -164,6 +166,30 @@ def check_payloads(**_: Any) -> list[CheckMessage]:
                     "dict most often, for event types without a class.",
                     hint="Annotate its event, with object for example, once it copes with both.",
                     id="inbox.I062",
+                )
+            )
+    return messages
+
+
+@register
+def check_answers(**_: Any) -> list[CheckMessage]:
+    """W063: a handler of a request says that it returns nothing, or what is no reply of it."""
+    messages: list[CheckMessage] = []
+    for each in handlers:
+        for asked in (t for t in event_types if answers(each, t.name, t.version) is not None):
+            declared = " or ".join(reply.__qualname__ for reply in asked.replies)
+            wrong = no_replies(each, asked)
+            if not wrong:
+                continue
+            messages.append(
+                Warning(
+                    f"Handler {each.name} is for the request {asked}, and says that it returns "
+                    f"{' or '.join(wrong)}: that answers nothing.",
+                    hint=(
+                        f"Let it return {declared}, or inbox.LATER, and say so. If it only looks "
+                        f"on, write it for a pattern: @inbox.handler('{asked.name}.#')."
+                    ),
+                    id="inbox.W063",
                 )
             )
     return messages

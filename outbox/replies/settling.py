@@ -24,6 +24,7 @@ from outbox.models import Request, Settlement
 from outbox.producer.writing import write_some_later
 from outbox.replies import progress
 from outbox.replies.callbacks import call_back
+from outbox.replies.deadlines import is_reached
 from outbox.replies.recording import Locked, keep, lock, settle
 from outbox.replies.telling import tell, withdraw
 from outbox.replies.waking import wake_on_commit
@@ -57,7 +58,7 @@ def expire(request_id: str, message: Envelope, *, using: str) -> bool:
         request = lock(request_id, using, wait=False)
         if request is None:
             return False
-        if database_now(using) >= request.deadline:
+        if database_now(using) >= request.deadline or is_reached(request.deadline):
             return _settle(request, Outcome.EXPIRED, using)
         if message.id == str(request.expiry_id):
             _tell_again(request, message, using)

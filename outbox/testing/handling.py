@@ -7,12 +7,14 @@ from itertools import chain
 from typing import Any, Unpack
 
 from outbox.conf import outbox_settings
+from outbox.database.instants import utc
 from outbox.exceptions import ConfigurationError, NeverEnds, UndecodableMessage
 from outbox.extensions.handling import Handled, handling
 from outbox.message.envelope import Envelope
 from outbox.message.kinds import EVENT, kind_of
 from outbox.producer.drafting import EmitOptions, draft_of, wrap
 from outbox.producer.writing import write_database
+from outbox.replies.deadlines import NEVER, as_if_at
 from outbox.testing.emissions import emission, envelope_of
 
 LIMIT = 1000
@@ -69,7 +71,8 @@ def drain(
     broker nor commit, and raises what a handler raises; the next call goes on with that message.
     What was handled before is not handled again, as there are receipts. Messages that nobody here
     wants are left alone, and so are Celery's tasks. With `scheduled` those are handled that are to
-    enter the log later, as well: each as soon as nothing else is left.
+    enter the log later, as well: each as soon as nothing else is left, and as if it were that
+    time, so that a request that nobody has answered is expired.
 
     Raises NeverEnds when more than `limit` messages had to be handled that handlers have emitted,
     and says which of them go round. `using` is the alias of the outbox's and the inbox's database.
@@ -83,7 +86,8 @@ def drain(
         for envelope in chain(log, list(waiting.values())):
             if log.added > limit:
                 raise NeverEnds(_round(envelope, given, limit))
-            outcomes = _handle(envelope, using=using, group=group)
+            with as_if_at(log.reached):
+                outcomes = _handle(envelope, using=using, group=group)
             waited = waiting.pop(envelope.id, None) is not None
             waits = any(each.state == "waiting" for each in outcomes)
             if waits:  # for its turn in the order of its key: it is given again
@@ -104,6 +108,8 @@ class _Log:
         self._position = 0
         self._end = _newest(using)
         self._scheduled: set[int] | None = set() if scheduled else None
+        self.reached = NEVER
+        """When the last of the messages is due that were to enter the log later."""
         self.added = 0
         """Messages that have been read and were not there at the beginning."""
 
@@ -131,6 +137,7 @@ class _Log:
             return []
         left = Scheduled.objects.using(self._using).exclude(pk__in=self._scheduled)
         rows = list(left.order_by("due_at", "pk")[:1])
+        self.reached = max([self.reached, *(utc(row.due_at) for row in rows)])
         self._scheduled.update(row.pk for row in rows)
         return rows
 
