@@ -14,6 +14,7 @@ class OutboxConfig(AppConfig):
 
     def ready(self) -> None:
         from outbox import carriers, checks, doctor  # noqa: F401, PLC0415
+        from outbox.acknowledging import filtering as acknowledgements_filtering  # noqa: PLC0415
         from outbox.acknowledging import retention as acknowledgements_retention  # noqa: PLC0415
         from outbox.api import checks as api_checks  # noqa: F401, PLC0415
         from outbox.celery import checks as celery_checks  # noqa: F401, PLC0415
@@ -35,6 +36,7 @@ class OutboxConfig(AppConfig):
         messages.register_own()
         requests_filtering.register_own()
         requests_retention.register()
+        acknowledgements_filtering.register_own()
         acknowledgements_retention.register()
         carriers.register()
         if "celery" in sys.modules:  # else nothing here runs tasks, and its import takes time

@@ -9,6 +9,7 @@ from django.core.checks import ERROR, WARNING, CheckMessage
 from django.core.checks.registry import registry
 from django.db import connections
 
+from outbox.acknowledging import examination as acknowledgements
 from outbox.database.clock import database_now
 from outbox.exceptions import ConfigurationError
 from outbox.extensions.diagnosis import Finding, Level, examiners
@@ -38,6 +39,7 @@ def examine(using: str) -> Iterator[Finding]:
     yield _clock(using)
     yield _scheduled(using)
     yield from _unread(using)
+    yield from acknowledgements.examine(using)
     yield from map(_peer, answers())
 
 

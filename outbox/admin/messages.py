@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
+from outbox.admin.acknowledgements import acknowledgements_panel
 from outbox.admin.scheduled import ScheduledAdmin
 from outbox.admin_support import html
 from outbox.admin_support.base import KeysetChangeList
@@ -20,6 +21,7 @@ from outbox.database import instants
 from outbox.extensions.message_pages import MessageExtension, Panel, message_extensions
 from outbox.extensions.pages import flow_link
 from outbox.filtering.messages import SLACK, older_than, younger_than
+from outbox.message.acknowledgements import TO
 from outbox.message.ids import time_of
 from outbox.models import Message
 
@@ -116,6 +118,7 @@ class MessageAdmin(EnvelopeAdmin):
         context["panels"] = [
             way_panel(message, request),
             *(p for each in message_extensions() for p in each.panels(message, request)),
+            *(acknowledgements_panel(message, request) if TO in message.attributes else ()),
             flow_panel(message, request),
         ]
         return super().render_change_form(request, context, *args, **kwargs)

@@ -1,5 +1,6 @@
 """The resources of the outbox itself."""
 
+from outbox.api.acknowledgements import Acknowledgements
 from outbox.api.failures import Failures
 from outbox.api.flow import Conversations, TopologyResource
 from outbox.api.messages import Messages, ScheduledMessages
@@ -11,6 +12,7 @@ RESOURCES: list[type[Resource]] = [
     Messages,
     ScheduledMessages,
     Requests,
+    Acknowledgements,
     Conversations,
     TopologyResource,
     Failures,

@@ -55,6 +55,7 @@ VIEW = (
     "django_outbox.view_message",
     "django_outbox.view_scheduled",
     "django_outbox.view_request",
+    "django_outbox.view_acknowledgement",
     "django_relay.view_checkpoint",
     "django_relay.view_parked",
     "django_inbox.view_receipt",

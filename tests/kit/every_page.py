@@ -15,7 +15,15 @@ import outbox
 from inbox import RetryPolicy
 from inbox.models import Binding, DeadLetter, Original, Receipt
 from outbox.message.envelope import Envelope
-from outbox.models import FailureNote, Message, Reply, Request, Scheduled, Settlement
+from outbox.models import (
+    Acknowledgement,
+    FailureNote,
+    Message,
+    Reply,
+    Request,
+    Scheduled,
+    Settlement,
+)
 from relay.brokers.base import Status
 from relay.log import open_log
 from relay.models import Checkpoint, Parked
@@ -30,7 +38,17 @@ SETTINGS: dict[str, Any] = {
 }
 """What the pages are to be shown with."""
 MESSAGING = "/admin/django_outbox/messaging/"
-LISTS = (Message, Scheduled, Request, Checkpoint, Parked, Receipt, DeadLetter, Binding)
+LISTS = (
+    Message,
+    Scheduled,
+    Request,
+    Acknowledgement,
+    Checkpoint,
+    Parked,
+    Receipt,
+    DeadLetter,
+    Binding,
+)
 ALIKE = 8
 """Messages that one has led to, which are folded."""
 
@@ -45,6 +63,7 @@ def fill(handling: Handling) -> None:
         for number in range(2):
             outbox.emit(Counted("44", number), delay=3600)
     _ask(root)
+    _wait(root)
     about = {"correlation_id": root.correlation_id, "causation_id": root.id}
     with outbox.use_context(**about), transaction.atomic():
         children = outbox.emit_many([Counted(f"row-{number}", number) for number in range(ALIKE)])
@@ -90,6 +109,24 @@ def _ask(message: Envelope) -> None:
             data=b'{"amount": 19}',
             received_at=asked,
             number=each,
+        )
+
+
+def _wait(message: Envelope) -> None:
+    """Wait for two groups, of which one has told."""
+    now = timezone.now()
+    for group, state in (("billing", "handled"), ("shipping", "missing")):
+        Acknowledgement.objects.create(
+            message_id=message.id,
+            group=group,
+            type=message.type,
+            state=state,
+            sent_at=now,
+            within=300,
+            resends=2,
+            most=5,
+            told_at=now if state == "handled" else None,
+            told_by="/billing" if state == "handled" else "",
         )
 
 

@@ -14,6 +14,7 @@ from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections, transaction
 from django.test import override_settings
+from django.utils import timezone
 from drf_spectacular import plumbing
 from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import SchemaGenerator
@@ -24,6 +25,7 @@ import outbox
 from inbox.models import DeadLetter, OpenRequest, Receipt
 from outbox.api import problems
 from outbox.api.document import as_yaml, document
+from outbox.models import Acknowledgement
 from outbox.operations import write_down
 from relay.models import Parked
 from tests.inbox.support import happened, receive
@@ -39,6 +41,8 @@ ACT = (
     "django_outbox.view_data",
     "django_outbox.cancel_scheduled",
     "django_outbox.cancel_request",
+    "django_outbox.resend_acknowledgement",
+    "django_outbox.give_up_acknowledgement",
     "django_outbox.change_failurenote",
     "django_inbox.answer_openrequest",
     *(f"django_relay.{verb}_parked" for verb in ("requeue", "discard")),
@@ -107,11 +111,22 @@ def rows() -> dict[str, list[str]]:
     opened = OpenRequest.objects.create(
         message_id="m", source="/s", type="a.b", version=1, handler="h", correlation_id="m"
     )
+    awaited = Acknowledgement.objects.create(
+        message_id=one,
+        group="g",
+        type="a.b",
+        state="missing",
+        sent_at=timezone.now(),
+        within=1,
+        resends=0,
+        most=1,
+    )
     write_down([park()], "Tried.", user=User.objects.get())
     return {
         "messages": [one],
         "scheduled": [later],
         "requests": [asked],
+        "acknowledgements": [str(awaited.pk)],
         "conversations": [one],
         "receipts": [str(receipt.pk)],
         "dead-letters": [str(pk) for pk in DeadLetter.objects.values_list("pk", flat=True)],

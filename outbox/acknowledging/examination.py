@@ -1,0 +1,59 @@
+"""What the doctor says of acknowledgements that do not come."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from outbox.extensions.diagnosis import Finding, Level
+from outbox.models import Acknowledgement
+from outbox.nouns import counted
+from outbox.states import Acknowledged, Hold
+
+COUNTED = 1000
+"""Rows that are looked at, at most; more are more than that."""
+
+
+def examine(using: str) -> Iterator[Finding]:
+    """Tell of what is missing, by group, and of what is not sent again, by group and reason."""
+    rows = Acknowledgement.objects.using(using)
+    missing = rows.filter(state=Acknowledged.MISSING).order_by("-pk")
+    groups = Counter(missing.values_list("group", flat=True)[: COUNTED + 1])
+    more = "at least " if sum(groups.values()) > COUNTED else ""
+    for group, count in sorted(groups.items()):
+        yield Finding(
+            level=Level.WARNING,
+            id="outbox.unacknowledged",
+            title=f"Group {group!r} does not acknowledge",
+            text=(
+                f"{more}{counted(count, 'message')} without a word, though sent again as often as "
+                "is allowed."
+            ),
+            hint=(
+                "Does it consume from the queue that Acknowledge names, with a relay that sends "
+                "what it tells? Then send them again in the admin, or give them up."
+            ),
+            about=group,
+            figures={"missing": count},
+        )
+    due = rows.filter(due_at__isnull=False).order_by("due_at")
+    held = Counter(due.values_list("group", "hold")[:COUNTED])
+    for (group, hold), count in sorted(held.items()):
+        if hold in ("", Hold.KEPT):
+            continue
+        yield Finding(
+            level=Level.WARNING,
+            id="outbox.held",
+            title=f"Group {group!r} gets nothing again",
+            text=f"{counted(count, 'message')} not acknowledged in time: {WORDS[Hold(hold)]}.",
+            hint="Nothing is sent again until that is over; then it goes on by itself.",
+            about=f"{group} {hold}",
+            figures={"held": count},
+        )
+
+
+WORDS = {
+    Hold.UNPUBLISHED: "the relay has yet to publish them",
+    Hold.NO_QUEUE: "its queue does not exist",
+    Hold.NO_CONSUMER: "nobody consumes its queue",
+    Hold.BACKLOG: "its queue has a backlog",
+    Hold.REFUSED: "the broker refuses them",
+}
