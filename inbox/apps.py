@@ -29,6 +29,7 @@ class InboxConfig(AppConfig):
         from inbox.reports import gauges  # noqa: PLC0415
         from inbox.reports.flow import InboxReporter  # noqa: PLC0415
         from inbox.sources import caller  # noqa: PLC0415
+        from inbox.statements import answering  # noqa: PLC0415
         from outbox.database.privileges import register_needs  # noqa: PLC0415
         from outbox.extensions.api import register_resources  # noqa: PLC0415
         from outbox.extensions.diagnosis import register_examiner  # noqa: PLC0415
@@ -50,4 +51,5 @@ class InboxConfig(AppConfig):
         registration.install()
         autodiscover_modules("handlers")
         taking.install()
+        answering.install()
         registered.note_start()

@@ -59,6 +59,8 @@ class InboxSettings:
     PRUNE_INTERVAL: seconds between two rounds of deleting what RETENTION no longer keeps, by a
         consumer; 0 leaves it to relays and to outbox_prune.
     RETRY_MAX: longest pause while the broker or the database is away.
+    STATEMENTS: whether the groups here tell senders, who state what they have sent, what they have
+        had of it. It binds each queue to one more topic.
     HEARTBEAT, CONNECT_TIMEOUT, SOCKET_TIMEOUT, SSL: as for AMQPBroker.
     """
 
@@ -78,6 +80,7 @@ class InboxSettings:
     RETENTION: timedelta | float | None = timedelta(days=30)
     PRUNE_INTERVAL: float = 60.0
     RETRY_MAX: float = 30.0
+    STATEMENTS: bool = False
     HEARTBEAT: int = 30
     CONNECT_TIMEOUT: float = 5.0
     SOCKET_TIMEOUT: float = 15.0

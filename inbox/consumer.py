@@ -47,6 +47,8 @@ from outbox.runtime.housekeeping import Housekeeping
 from outbox.runtime.outages import BROKER, DATABASE, Logger, Outages
 from outbox.runtime.pace import Pace
 from outbox.runtime.shutdown import Shutdown
+from outbox.statements.conf import peers
+from outbox.statements.rounds import Rounds
 
 logger = logging.getLogger("inbox")
 
@@ -129,6 +131,8 @@ class Consumer:
         self._retries = Retries(using, group)
         self._next_turn = 0.0
         self._housekeeping = Housekeeping(using, conf.PRUNE_INTERVAL, retention.owned, self._logger)
+        # Answers come to the queue of this group; nobody else states anything.
+        self._rounds = Rounds() if group == conf.group and peers() else None
         self._pace = Pace(LARGEST_BATCH, conf.BATCH_SECONDS)
         self._has_looked = False  # at the database, without an error
         self._turned = 0.0
@@ -300,6 +304,9 @@ class Consumer:
         if self._housekeeping.due:
             with self._idle():
                 self._housekeeping.turn()
+        if self._rounds is not None and self._source and self._rounds.due:
+            with self._idle():
+                self._rounds.turn()
         if self._source and self._bound and time.monotonic() >= self._next_seen:
             self._next_seen = time.monotonic() + SEEN_EVERY
             bindings, plan = self._bound

@@ -10,6 +10,11 @@ REQUEST, REPLY = "django_outbox_request", "django_outbox_reply"
 SETTLEMENT, SCHEDULED = "django_outbox_settlement", "django_outbox_scheduled"
 ACKNOWLEDGEMENT = "django_outbox_acknowledgement"
 
+# If RECONCILE is set: it states what was emitted, and takes the answers.
+RECONCILIATION, TOPIC = "django_outbox_reconciliation", "django_outbox_grouptopic"
+TOTAL, TO_STATE = "django_outbox_buckettotal", "django_outbox_tostate"
+BREAK = "django_outbox_break"
+
 CONSUMER = {
     RECEIPT: ("SELECT", "INSERT", "UPDATE", "DELETE"),
     LETTER: ("SELECT", "INSERT", "UPDATE", "DELETE"),
@@ -23,6 +28,11 @@ CONSUMER = {
     SETTLEMENT: ("SELECT", "INSERT"),
     SCHEDULED: ("SELECT", "DELETE"),
     ACKNOWLEDGEMENT: ("SELECT", "UPDATE"),
+    RECONCILIATION: ("SELECT", "INSERT", "UPDATE"),
+    TOPIC: ("SELECT", "INSERT", "UPDATE"),
+    TOTAL: ("SELECT", "INSERT"),
+    TO_STATE: ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    BREAK: ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 # All but what housekeeping needs: any message may be one that cannot be read, and any batch one
 # whose time is over, or whose transaction a handler ends: it takes receipts back.

@@ -15,6 +15,7 @@ from outbox.message.event_types import registry
 from outbox.producer import sql
 from outbox.producer.recording import EmitsEvents
 from outbox.producer.writing import write_database
+from outbox.statements import conf as statements
 from outbox.telemetry.exporting import lacking
 from outbox.tracing.hooks import available
 from outbox.webhooks.conf import WHERE, webhook_settings
@@ -107,6 +108,26 @@ def check_flow(**_: Any) -> list[CheckMessage]:
         Error(flaw, hint="See the reference of settings.", id="outbox.E007")
         for flaw in flaws_in(parse, FlowSettings, raw_settings(), "FLOW")
     ]
+
+
+@register
+def check_reconcile(**_: Any) -> list[CheckMessage]:
+    """E011: RECONCILE is not as it should be. E012: nobody here takes what a group answers."""
+    raw = getattr(settings, "RECONCILE", {})
+    found: list[CheckMessage] = [
+        Error(flaw, hint="See the reference of settings.", id="outbox.E011")
+        for flaw in flaws_in(statements.read, raw)
+    ]
+    if raw and not apps.is_installed("inbox"):
+        found.append(
+            Error(
+                "RECONCILE is set, and 'inbox' is not in INSTALLED_APPS: groups answer to the "
+                "queue of this service, which nobody reads.",
+                hint="Add 'inbox' to INSTALLED_APPS, and run manage.py migrate.",
+                id="outbox.E012",
+            )
+        )
+    return found
 
 
 @register

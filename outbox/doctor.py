@@ -17,6 +17,7 @@ from outbox.flow.conf import flow_settings
 from outbox.flow.peers import Told, ask
 from outbox.models import Message, Scheduled
 from outbox.nouns import counted
+from outbox.statements import findings
 
 CLOCK_SECONDS = 1.0
 """How much the clocks of database and machine may differ."""
@@ -41,6 +42,7 @@ def examine(using: str) -> Iterator[Finding]:
     yield from _unread(using)
     yield from acknowledgements.examine(using)
     yield from map(_peer, answers())
+    yield from findings.examine(using)
 
 
 def _ask_peers() -> Callable[[], Sequence[Told]]:

@@ -14,8 +14,34 @@ from outbox.message.envelope import Envelope
 from outbox.message.event_types import MAX_NAME
 from outbox.message.kinds import kind_of
 from outbox.message.origin import origin_of
+from outbox.statement_models import (
+    Break,
+    BucketTotal,
+    GroupTopic,
+    Reconciliation,
+    ToState,
+)
 from outbox.states import Acknowledged, Hold, Outcome
 from outbox.webhooks.urls import MAX_URL
+
+__all__ = [
+    "AppendOnly",
+    "Break",
+    "BucketTotal",
+    "DoneOnce",
+    "FailureNote",
+    "GroupTopic",
+    "Message",
+    "Messages",
+    "Messaging",
+    "Reconciliation",
+    "Reply",
+    "Request",
+    "Scheduled",
+    "Settlement",
+    "StoredEnvelope",
+    "ToState",
+]
 
 
 class AppendOnly(models.Model):

@@ -33,6 +33,14 @@ class Perform(Protocol):
     def __call__(self, numbers: Collection[int], *, by: str, using: str) -> Collection[int]: ...
 
 
+class PerformFor(Protocol):
+    """Does something to rows, and keeps for what reason; returns the ids of what was changed."""
+
+    def __call__(
+        self, numbers: Collection[int], *, by: str, using: str, reason: str
+    ) -> Collection[int]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """Something that people do about rows of a model.
@@ -41,7 +49,8 @@ class Operation:
     whoever asks for it again has what he wanted. `permission` is the verb of the permission that it
     takes, by default `verb`; `written` is what the log says. What `deletes` leaves no row. What
     `halts` goes up the rows, and stops at the first to which it cannot be done for now. `takes` is
-    the permission where it is one of another model.
+    the permission where it is one of another model. What is `reasoned` is done by that, in place of
+    `perform`, and the rows keep the reason.
     """
 
     model: type[Model]
@@ -54,6 +63,16 @@ class Operation:
     deletes: bool = False
     halts: bool = False
     takes: str = ""
+    reasoned: PerformFor | None = None
+
+    def done(
+        self, numbers: Collection[int], *, by: str, using: str, reason: str
+    ) -> Collection[int]:
+        """Do it as far as it can be done; return the ids of what was changed."""
+        if self.reasoned is not None:
+            why = storable(reason.strip(), MAX_REASON)
+            return self.reasoned(numbers, by=by, using=using, reason=why)
+        return self.perform(numbers, by=by, using=using)
 
     @property
     def codename(self) -> str:
@@ -82,7 +101,7 @@ def carry_out(
     # What is deleted must not be gone without a trace.
     with own_transaction(using, durable=False) if operation.deletes else nullcontext():
         known = {row.pk: row for row in rows.only("pk", *named)} if operation.deletes else {}
-        changed = operation.perform(numbers, by=name_of(user), using=using)
+        changed = operation.done(numbers, by=name_of(user), using=using, reason=reason)
         if changed:
             write_down(
                 [known[pk] for pk in changed]

@@ -1,4 +1,4 @@
-"""How a request ends, which it does once; and where an acknowledgement stands."""
+"""How a request ends, which it does once; where an acknowledgement or a break stands."""
 
 from collections.abc import Mapping
 
@@ -58,3 +58,21 @@ class Hold(models.TextChoices):
     KEPT = "kept", _("the group retries it, or lets it wait")
     REFUSED = "refused", _("the broker refused it")
     GONE = "gone", _("its message is gone")
+
+
+class BreakKind(models.TextChoices):
+    """What two services do not say the same of."""
+
+    MISSING = "missing", _("missing there")
+    UNKNOWN = "unknown", _("unknown here")
+    UNSETTLED = "unsettled", _("unsettled")
+    TWICE = "twice", _("counted twice")
+
+
+class BreakState(models.TextChoices):
+    """Where a break stands."""
+
+    IN_TRANSIT = "in_transit", _("in transit")
+    OPEN = "open", _("open")
+    REPAIRED = "repaired", _("repaired")
+    ACCEPTED = "accepted", _("accepted")

@@ -24,12 +24,14 @@ class RelayConfig(AppConfig):
         from outbox.extensions.api import register_resources  # noqa: PLC0415
         from outbox.extensions.diagnosis import register_examiner  # noqa: PLC0415
         from outbox.extensions.flow import register_reporter  # noqa: PLC0415
+        from outbox.extensions.resending import register_resending  # noqa: PLC0415
         from outbox.models import Message  # noqa: PLC0415
         from relay import checks, doctor, filtering, fixtures, instruments, retention  # noqa: F401, PLC0415
         from relay.models import Checkpoint, Parked  # noqa: PLC0415
         from relay.privileges import AT_START, PERSON, PRUNE, RELAY  # noqa: PLC0415
         from relay.reports import failures, gauges  # noqa: PLC0415
         from relay.reports.flow import RelayReporter  # noqa: PLC0415
+        from relay.resend import RelayResending  # noqa: PLC0415
 
         register_needs("relay", RELAY, at_start=AT_START)
         register_needs("prune", PRUNE)
@@ -39,6 +41,7 @@ class RelayConfig(AppConfig):
         retention.register()
         register_examiner("relay", doctor.examine, models=[Message, Checkpoint, Parked])
         register_reporter("relay", RelayReporter())
+        register_resending(RelayResending())
         gauges.register()
         filtering.register_own()
         failures.register()

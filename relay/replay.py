@@ -15,6 +15,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Count, Max, Min, Q, QuerySet
 from django.db.models.functions import Length
 from django.db.models.lookups import Exact
+from msgspec import structs
 
 from outbox.database.transactions import own_transaction
 from outbox.guards import guard
@@ -85,7 +86,7 @@ class Replay:
     """One run over a selection, in pages as large as those of a relay. Belongs to one thread.
 
     It ends at what was in the log when it began. `published` counts what the broker confirmed,
-    `next_position` is where another run would go on.
+    `next_position` is where another run would go on. With a `topic` all is published to that.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Replay:
         page_size: int | None = None,
         page_bytes: int = PAGE_BYTES,
         on_published: Callable[[int], None] = lambda position: None,
+        topic: str = "",
     ) -> None:
         self.relay = relay
         self.broker = broker
@@ -106,6 +108,7 @@ class Replay:
         self.using = using
         self._isolation = Isolation(using)
         self._on_published = on_published
+        self._topic = topic
         self._size = page_size or broker.page_size
         self._bytes = page_bytes
         published = Exact(StateOf(relay), State.PUBLISHED.value)
@@ -205,7 +208,7 @@ class Replay:
             rows = Message.objects.using(self.using).in_bulk(positions)
             # Retention may delete between the two statements.
             page = [rows[position] for position in positions if position in rows]
-            outcomes = self._publish([envelope(row) for row in page])
+            outcomes = self._publish([self._addressed(row) for row in page])
         for row, outcome in zip(page, outcomes, strict=True):
             if outcome is SKIPPED:
                 continue
@@ -216,6 +219,10 @@ class Replay:
             self._on_published(row.position)
         self.next_position = positions[-1] + 1
         return True
+
+    def _addressed(self, row: Message) -> Envelope:
+        found = envelope(row)
+        return structs.replace(found, topic=self._topic) if self._topic else found
 
     def _publish(self, page: Sequence[Envelope]) -> Sequence[Outcome]:
         """Publish a page, once more in pieces if need be: to tell the message that is to blame."""
@@ -249,8 +256,12 @@ def publish_again(message: Message, relay: str) -> bool:
     return bool(publish_some_again([message.position], relay, using=using))
 
 
-def publish_some_again(positions: Collection[int], relay: str, *, using: str) -> list[int]:
+def publish_some_again(
+    positions: Collection[int], relay: str, *, using: str, topic: str = ""
+) -> list[int]:
     """Publish messages again, as a replay of just those, in their order; return their positions.
+
+    To a `topic`, if there is one, instead of their own: whoever is bound to it has them.
 
     What the relay has not published yet is left to it. It ends at the first message that the broker
     does not take: raises what a replay raises if that is the first of all. Raises
@@ -266,6 +277,7 @@ def publish_some_again(positions: Collection[int], relay: str, *, using: str) ->
         using=using,
         page_size=min(broker.page_size, max(1, len(positions))),
         on_published=done.append,
+        topic=topic,
     )
     try:
         replay.begin()

@@ -32,8 +32,8 @@ class Handler:
     `version` is the event version that it understands, or None for all. `retry` and
     `gap_timeout` (seconds) are None for those of INBOX. `on_dead` is called with the id of a
     message that the handler has failed on for good, and with what it raised, if it did.
-    `addressed`: it takes what is sent to the address of its group, of whatever type.
-    `settles`: of that, only what tells how requests of a type have ended; else all but that.
+    `addressed`: it takes what is sent to the address of its group, of whatever type, or `only` of
+    one. `settles`: of that, only what tells how requests of a type have ended; else all but that.
     `in_every_group`: it takes what comes to any queue, and needs none of its own.
     """
 
@@ -51,6 +51,7 @@ class Handler:
     addressed: bool = False
     settles: str = ""
     in_every_group: bool = False
+    only: str = ""
 
     @property
     def group(self) -> str:
@@ -96,7 +97,7 @@ class Handler:
     def takes(self, envelope: Envelope) -> bool:
         """Tell whether this handler is for a message."""
         if self.addressed:
-            mine = envelope.topic == address_of(self.group)
+            mine = envelope.topic == address_of(self.group) and self.only in ("", envelope.type)
             return mine and settled_type(envelope.type, envelope.attributes) == self.settles
         return self.wants(envelope.type)
 

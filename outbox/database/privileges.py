@@ -143,6 +143,8 @@ ONCE = "django_outbox_doneonce"
 REQUEST, REPLY = "django_outbox_request", "django_outbox_reply"
 SETTLEMENT = "django_outbox_settlement"
 ACKNOWLEDGEMENT = "django_outbox_acknowledgement"
+RECONCILIATION, TOTAL = "django_outbox_reconciliation", "django_outbox_buckettotal"
+BREAK = "django_outbox_break"
 
 # A request is locked before it is settled, for which PostgreSQL wants the right to update.
 register_needs(
@@ -176,6 +178,8 @@ register_needs(
         SETTLEMENT: ["SELECT", "DELETE"],
         ACKNOWLEDGEMENT: ["SELECT", "DELETE"],
         NOTE: ["SELECT", "DELETE"],
+        TOTAL: ["SELECT", "DELETE"],
+        BREAK: ["SELECT", "DELETE"],
     },
 )
 register_needs(
@@ -190,5 +194,7 @@ register_needs(
         REPLY: ["SELECT"],
         SETTLEMENT: ["SELECT", "INSERT"],
         ACKNOWLEDGEMENT: ["SELECT", "UPDATE"],
+        RECONCILIATION: ["SELECT"],
+        BREAK: ["SELECT", "UPDATE"],
     },
 )

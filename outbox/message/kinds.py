@@ -19,6 +19,7 @@ class Kind:
     subject if `key_needs_subject`. A replay without types leaves it out unless `replayed`.
     `readable` makes of the data what people are shown; it raises UndecodableMessage. One that goes
     `apart` is only the business of relays whose broker carries it, and nothing else is theirs.
+    Others go where those go that they are `carried_as`, by their plural, if that is given.
     """
 
     name: str
@@ -30,6 +31,12 @@ class Kind:
     replayed: bool = True
     readable: Callable[[bytes], Any] | None = None
     apart: bool = False
+    carried_as: str = ""
+
+    @property
+    def carried(self) -> str:
+        """The kinds, in the plural, for which a relay's MESSAGES and its broker are to be good."""
+        return self.carried_as or self.plural
 
     def key(self, key: str | None, subject: str | None) -> str | None:
         """Return the key that orders a message with these columns; None if none does.
@@ -67,7 +74,16 @@ CALLBACK = Kind(
     apart=True,
 )
 
-KINDS = (EVENT, TASK, CALLBACK)
+STATEMENT = Kind(
+    "statement",
+    "statements",
+    content_type="application/vnd.outbox.statement+json",
+    type="outbox.statement",
+    replayed=False,  # it says what was so then
+    carried_as="events",
+)
+
+KINDS = (EVENT, TASK, CALLBACK, STATEMENT)
 
 _BY_CONTENT_TYPE = {kind.content_type: kind for kind in KINDS}
 

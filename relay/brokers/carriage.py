@@ -9,12 +9,12 @@ from outbox.nouns import counted
 from relay.brokers.base import CONFIRMED, SKIPPED, Broker, Outcome, Status, hold
 
 _NOT_CARRIED = {
-    EVENT.name: Outcome(
+    EVENT.plural: Outcome(
         Status.REFUSED,
         "this is an event, and the broker of this relay carries Celery tasks only. Set the relay's "
         "MESSAGES to 'tasks'",
     ),
-    TASK.name: Outcome(
+    TASK.plural: Outcome(
         Status.REFUSED,
         "this is a Celery task, which the broker of this relay cannot carry. Set the relay's "
         "MESSAGES to 'events', and add one with MESSAGES 'tasks' and Celery's broker",
@@ -24,7 +24,7 @@ _NOT_CARRIED = {
 
 def carries(broker: Broker | type[Broker], kind: Kind) -> bool:
     """Return whether a broker can publish messages of a kind, by its `carries_` capabilities."""
-    return bool(getattr(broker, f"carries_{kind.plural}", False))
+    return bool(getattr(broker, f"carries_{kind.carried}", False))
 
 
 def stands_apart(broker: Broker | type[Broker]) -> bool:
@@ -70,8 +70,8 @@ def _checked(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
 def settle(broker: Broker, message: Envelope) -> Outcome | None:
     """Return the outcome of a message that the broker is not to be given; else None."""
     kind = kind_of(message.content_type)
-    if broker.messages not in ("all", kind.plural):
+    if broker.messages not in ("all", kind.carried):
         return SKIPPED
     if carries(broker, kind):
         return None
-    return SKIPPED if kind.apart or stands_apart(broker) else _NOT_CARRIED[kind.name]
+    return SKIPPED if kind.apart or stands_apart(broker) else _NOT_CARRIED[kind.carried]

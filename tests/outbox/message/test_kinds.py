@@ -48,5 +48,5 @@ def test_an_event_cannot_pass_for_another_kind(given: str) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_each_kind_has_a_capability_of_brokers(kind: object) -> None:
     assert isinstance(kind, type(EVENT))
-    assert hasattr(Broker, f"carries_{kind.plural}")
-    assert carries(Broker, kind) is (kind is EVENT)
+    assert hasattr(Broker, f"carries_{kind.carried}")
+    assert carries(Broker, kind) is (kind.carried == EVENT.plural)

@@ -1,0 +1,1 @@
+"""Statements: what was sent to a group and what it has had, compared bucket by bucket."""

@@ -1,0 +1,9 @@
+from dataclasses import dataclass
+
+import outbox
+
+
+@outbox.event("shop.sold")
+@dataclass(frozen=True, slots=True)
+class Sold:
+    number: int
