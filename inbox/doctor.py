@@ -16,6 +16,7 @@ from inbox.conf import broker_url, inbox_settings, local_relays
 from inbox.handlers.registry import handlers
 from inbox.ledger.masking import masked
 from inbox.models import DeadLetter, Receipt
+from inbox.replies import waiting
 from inbox.sources.amqp.depths import Depth, read_depths
 from inbox.sources.amqp.topology import queue_name
 from inbox.sources.bindings import examine_abandoned, examine_bindings, examine_unread
@@ -60,6 +61,7 @@ def examine(using: str) -> Iterator[Finding]:
     yield from _failing(receipts, dead)
     yield from _gone(receipts)
     yield _overdue(receipts)
+    yield from waiting.examine()
     yield from _strangers(letters)
     yield from _same_source(receipts)
     yield from _unhandled(using)

@@ -17,6 +17,7 @@ from outbox.flow.conf import flow_settings
 from outbox.flow.peers import Told, ask
 from outbox.models import Message, Scheduled
 from outbox.nouns import counted
+from outbox.replies import endings
 from outbox.statements import findings
 
 CLOCK_SECONDS = 1.0
@@ -39,6 +40,7 @@ def examine(using: str) -> Iterator[Finding]:
     yield _database(using)
     yield _clock(using)
     yield _scheduled(using)
+    yield from endings.examine(using)
     yield from _unread(using)
     yield from acknowledgements.examine(using)
     yield from map(_peer, answers())
