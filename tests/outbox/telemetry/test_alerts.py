@@ -84,6 +84,7 @@ MINE = {"relay": "default", "lane": "0"}
 BROKER = "A broker does not answer, or does not let us in."
 EXCHANGE = "The exchange to publish to is missing, or may not be used."
 LOG = "The log was moved, or cannot be read as it stands. Relays publish nothing."
+UNANSWERED = "Requests are not answered in time."
 QUEUE = "A group's queue is missing, cannot be used, or nobody consumes it."
 LEFT = "A queue fills, and nobody reads it any more."
 SHARED = "Another service seems to have our SOURCE, or to read our queue."
@@ -229,6 +230,8 @@ CASES = [
         "warning",
         "Messages wait for a handler that is not in the code any more.",
     ),
+    found("RequestsUnanswered", "outbox.unanswered", "warning", UNANSWERED),
+    found("RequestsUnanswered", "inbox.unanswered", "warning", UNANSWERED),
     found("NoConsumer", "inbox.queue", "warning", QUEUE),
     found("NoConsumer", "inbox.queue", "error", QUEUE),
     found("QueueLeftBehind", "inbox.abandoned", "warning", LEFT),
