@@ -280,7 +280,7 @@ def test_what_is_cancelled_is_so_on_both_sides(pair: Pair, failpoint: str) -> No
         until(lambda: pair.asking.rows(TOLD) == [(count,)])
         if failpoint:
             end(processes["answering", "consume"])
-            victim = stack.enter_context(pair.answering.start("consume", failpoint))
+            victim = stack.enter_context(pair.answering.start("consume", failpoint=failpoint))
             until(partial(ready, pair.answering, victim), every=0.2)
         printed = pair.asking.run("cancel.py", *retried, *later, *answered)
         assert int(printed) == 2 * count
