@@ -85,6 +85,8 @@ BROKER = "A broker does not answer, or does not let us in."
 EXCHANGE = "The exchange to publish to is missing, or may not be used."
 LOG = "The log was moved, or cannot be read as it stands. Relays publish nothing."
 UNANSWERED = "Requests are not answered in time."
+UNACKNOWLEDGED = "A group does not acknowledge what was sent to it."
+BREAKS = "A group has not what was sent to it, or does not say what it has."
 QUEUE = "A group's queue is missing, cannot be used, or nobody consumes it."
 LEFT = "A queue fills, and nobody reads it any more."
 SHARED = "Another service seems to have our SOURCE, or to read our queue."
@@ -232,6 +234,10 @@ CASES = [
     ),
     found("RequestsUnanswered", "outbox.unanswered", "warning", UNANSWERED),
     found("RequestsUnanswered", "inbox.unanswered", "warning", UNANSWERED),
+    found("NotAcknowledged", "outbox.unacknowledged", "warning", UNACKNOWLEDGED),
+    found("NotAcknowledged", "outbox.held", "warning", UNACKNOWLEDGED),
+    found("ReconciliationBreaks", "outbox.breaks", "warning", BREAKS),
+    found("ReconciliationBreaks", "outbox.statements", "warning", BREAKS),
     found("NoConsumer", "inbox.queue", "warning", QUEUE),
     found("NoConsumer", "inbox.queue", "error", QUEUE),
     found("QueueLeftBehind", "inbox.abandoned", "warning", LEFT),
