@@ -6,6 +6,7 @@ failed is in the database: about once a second a turn is taken at what is due th
 batch of what is kept no longer is deleted.
 """
 
+import gc
 import logging
 import time
 from collections.abc import MutableMapping, Sequence
@@ -254,6 +255,7 @@ class Consumer:
         """Let go of what is in hand, and hold less from now on; return whether that is possible."""
         self._drop()
         connections[self._using].close()
+        gc.collect()  # errors and their frames hold messages in cycles
         held = self._conf.PREFETCH_BYTES
         if held < LEAST_BYTES:
             return False

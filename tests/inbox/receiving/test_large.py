@@ -329,14 +329,14 @@ def test_large_messages_do_not_stop_a_group(own_bound_queue: Queue, database_url
 def test_a_process_with_less_memory_than_it_may_use_goes_on_with_less(
     own_bound_queue: Queue, database_url: str
 ) -> None:
-    """Twenty messages of 8 MiB, a limit of 480 MiB in hand, 160 MiB of memory."""
+    """Twenty messages of 8 MiB, a limit of 480 MiB in hand, 200 MiB of memory."""
     queue = own_bound_queue
     for number in range(20):
         data = json.dumps({"key": "k", "number": number, "more": "x" * 8 * MEGABYTE}).encode()
         queue.publish(happened(number, data=data))
     with Process(
         *("consume", "--group", queue.name),
-        limits={resource.RLIMIT_DATA: 160 * MEGABYTE},
+        limits={resource.RLIMIT_DATA: 200 * MEGABYTE},
         **environment(queue, database_url, PREFETCH_BYTES=480 * MEGABYTE),
     ) as process:
         process.wait_for(lambda: Effect.objects.count() >= 20, 300)

@@ -10,7 +10,7 @@ from django.db.models import Model
 from inbox.models import Binding, DeadLetter, OpenRequest, Receipt
 from outbox.filtering import grammar
 from outbox.filtering.qualifiers import declared, models, select
-from outbox.models import Message, Request, Scheduled
+from outbox.models import Acknowledgement, Message, Request, Scheduled
 from relay.models import Checkpoint, Parked
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db]
@@ -20,6 +20,7 @@ MODELS: list[type[Model]] = [
     Message,
     Scheduled,
     Request,
+    Acknowledgement,
     Parked,
     Checkpoint,
     Receipt,
