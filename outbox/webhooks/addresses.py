@@ -13,7 +13,7 @@ _NEVER = tuple(
         "::/96",  # IPv4-compatible
         "64:ff9b::/96",  # NAT64
         "64:ff9b:1::/48",  # NAT64, of a network's own
-        "2001::/32",  # Teredo
+        "2001::/23",  # Teredo, ORCHID and the like
         "2002::/16",  # 6to4
         "fec0::/10",  # site-local
         "5f00::/16",  # segment routing
