@@ -12,16 +12,7 @@ from outbox.runtime.shutdown import Shutdown
 from relay.conf import RelaySettings
 from relay.log import open_log
 from relay.loop import Relay
-from relay.sql import log as sql
 from tests.kit.support import RecordingBroker
-
-
-@pytest.fixture
-def on_disk_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let all that is visible count as flushed, whatever others write to the server's log."""
-    flushed, end = "pg_current_wal_flush_lsn()", "pg_current_wal_insert_lsn()"
-    assert flushed in sql.PG_CURSOR
-    monkeypatch.setattr(sql, "PG_CURSOR", sql.PG_CURSOR.replace(flushed, end))
 
 
 @pytest.fixture
