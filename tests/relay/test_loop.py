@@ -486,7 +486,6 @@ def test_where_commits_are_synchronous_nothing_is_flushed_for_a_relay(
     """NOTIFY brings a snapshot that is on disk, though its own commit is not."""
     relay = running(POLL_INTERVAL=3600.0)
     listening(relay)
-    monkeypatch.setattr("outbox.producer.wakeup.QUIET_SECONDS", 0.0)
     flushed: list[None] = []
     flush = relay.log.flush
     monkeypatch.setattr(relay.log, "flush", lambda: flushed.append(flush()))

@@ -253,11 +253,8 @@ def test_the_context_of_a_message_ends_with_its_handler(handling: Handling) -> N
 
 @pytest.mark.sqlite
 @postgresql
-def test_a_batch_of_handlers_that_emit_wakes_the_relay_once(
-    handling: Handling, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_of_handlers_that_emit_wakes_the_relay_once(handling: Handling) -> None:
     """Though each of their hooks is wrapped, to fail alone."""
-    monkeypatch.setattr("outbox.producer.wakeup.QUIET_SECONDS", 0.0)
     handling(lambda event, message: outbox.emit(Counted("k", event.number)))
 
     with CaptureQueriesContext(connection) as captured:

@@ -39,9 +39,8 @@ def listening() -> Iterator[list[str]]:
         listener.close()
 
 
-def test_after_commit(monkeypatch: pytest.MonkeyPatch):
+def test_after_commit():
     """The relay hears of a transaction once, however much it emitted, after it committed."""
-    monkeypatch.setattr(wakeup, "QUIET_SECONDS", 0)
     with (
         listening() as received,
         CaptureQueriesContext(connection) as captured,
@@ -84,8 +83,9 @@ def test_rollback():
     assert received == []
 
 
-def test_rolled_back_savepoint():
+def test_rolled_back_savepoint(monkeypatch: pytest.MonkeyPatch):
     """Nor does a savepoint that rolls back; what is emitted after it does."""
+    monkeypatch.setattr(wakeup, "_last_sent", {})
     with listening() as received:
         with transaction.atomic(), pytest.raises(Oops), transaction.atomic():
             outbox.emit(Placed(1))
@@ -111,6 +111,8 @@ def test_transaction_without_events():
 def test_coalesced(monkeypatch: pytest.MonkeyPatch):
     """Transactions that commit within milliseconds share a notification."""
     now = 100.0
+    monkeypatch.setattr(wakeup, "QUIET_SECONDS", 0.005)
+    monkeypatch.setattr(wakeup, "_last_sent", {})
     monkeypatch.setattr(wakeup.time, "monotonic", lambda: now)
     with listening() as received:
         for moment in (100.0, 100.001, 100.004, 100.006, 100.007):
