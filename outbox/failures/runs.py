@@ -134,6 +134,20 @@ def begin(
     )
 
 
+def begin_once(begin: Callable[[], Run | None], *name: str) -> tuple[Run | None, bool]:
+    """Return a run, and whether it is new: the one that has begun under this name if there is one.
+
+    Raises StillBegun if that is about to begin.
+    """
+
+    def begun() -> str:
+        run = begin()
+        return run.token() if run else ""
+
+    token, is_new = once(begun, _SALT, "begin", *name)
+    return Run.of(token) if token else None, is_new
+
+
 def go_on(run: Run, source: FailureSource, using: str, act: Act) -> Run:
     """Do the next step, if it is its turn: one row until one was handled, then several.
 

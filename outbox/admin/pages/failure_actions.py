@@ -3,6 +3,7 @@
 import re
 import secrets
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
-from outbox.admin.pages.failure_groups import allowed, group_title
+from outbox.admin.pages.failure_groups import ASKED, allowed, group_title
 from outbox.admin.pages.failure_tables import look, url
 from outbox.admin.pages.rendering import FRAGMENT
 from outbox.admin_support.actions import CONFIRMED, ActingAdmin, acting_admin
@@ -45,17 +46,26 @@ def begin(
     """Try one of a group again."""
     acting, action = _acting(request, source, source.retry)
     using = source.database()
-    run = runs.begin(
-        source,
-        using,
-        partial(look, source),
-        fingerprint,
-        partial(group_title, source),
-        user=str(request.user.pk),
-    )
+    user = str(request.user.pk)
+    title = partial(group_title, source)
+    new = partial(runs.begin, source, using, partial(look, source), fingerprint, title, user=user)
+    # Whose page does not say which question he answers has nothing that could be asked twice.
+    asked = request.POST.get(ASKED) or secrets.token_urlsafe()
+    try:
+        run, is_new = runs.begin_once(new, user, source.name, fingerprint, asked)
+    except StillBegun:
+        messages.warning(request, _("It is about to begin. Look again in a moment."))
+        return HttpResponseRedirect(url(request, source, fingerprint))
+    except BadSignature:  # too old, or of another SECRET_KEY
+        run, is_new = None, True
     if run is None:
         return _nothing_left(request, source, fingerprint)
-    return _to_run(request, source, _step(request, acting, action, source, run))
+    if not is_new:
+        text = _("This had begun before. For another run, go back to the failures first.")
+        messages.info(request, text)
+    with suppress(StillBegun):  # the first step is in work, for the one who asked first
+        run = _step(request, acting, action, source, run)
+    return _to_run(request, source, run)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

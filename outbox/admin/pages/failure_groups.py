@@ -1,5 +1,6 @@
 """One group of failures: an example of it, its rows, a note, and what can be done about it."""
 
+import secrets
 from typing import Any
 
 from django.contrib import messages
@@ -23,6 +24,9 @@ from outbox.nouns import grouped
 
 ROWS = 20
 """Rows of a group that its page shows, those that have failed last."""
+
+ASKED = "asked"
+"""The field with the name of a question, which is answered once."""
 
 
 def allowed(request: HttpRequest, source: FailureSource, verb: str) -> RowAction | None:
@@ -57,6 +61,8 @@ def show_group(
             "retry_url": url(request, source, fingerprint, "retry")
             if group and allowed(request, source, source.retry)
             else "",
+            "asked_field": ASKED,
+            "asked": secrets.token_urlsafe(16),
             "discard": Button(discard, url(request, source, fingerprint, "discard"))
             if group and discard
             else None,

@@ -415,6 +415,43 @@ def test_a_step_that_is_posted_twice_is_done_once(
     assert states() == {1: "processed", 2: "retrying", 3: "dead", 4: "dead"}
 
 
+def test_a_run_is_begun_once_however_often_it_is_posted(staff: Client, shop: Shop) -> None:
+    """A second click, or the back button, leads to what came of the first one."""
+    dead(1, 2, 3, 4)
+    allow("retry_receipt")
+    shop.fails = ()
+    first_page, second_page = (staff.get(group_url()).context["asked"] for _ in range(2))
+    asked = {"asked": first_page}
+
+    first, second = (staff.post(group_url("retry/"), asked) for _ in range(2))
+    assert first.headers["Location"] == second.headers["Location"]
+    assert list(states().values()).count("retrying") == 1
+    assert log() == [("viewer", "Retried.")]
+    assert "This had begun before." in page(staff, second.headers["Location"])
+
+    turn()
+    third = staff.post(group_url("retry/"), asked)
+    assert third.headers["Location"] == first.headers["Location"]
+    assert staff.post(group_url("retry/"), {"asked": second_page}).status_code == 302
+    assert log() == [("viewer", "Retried.")] * 2
+
+
+def test_who_clicks_while_it_begins_does_not_begin_another(staff: Client, shop: Shop) -> None:
+    """He is led to the run if it is known, and back if it is not."""
+    dead(1, 2, 3)
+    allow("retry_receipt")
+    asked = {"asked": staff.get(group_url()).context["asked"]}
+    staff.post(group_url("retry/"), asked)
+    begun, step = DoneOnce.objects.order_by("pk")
+
+    DoneOnce.objects.filter(pk=step.pk).update(answer=None)
+    response = staff.post(group_url("retry/"), asked)
+    assert "/run/?run=" in response.headers["Location"]
+    DoneOnce.objects.filter(pk=begun.pk).update(answer=None)
+    assert "It is about to begin." in posted(staff, group_url("retry/"), **asked)
+    assert log() == [("viewer", "Retried.")]
+
+
 def test_a_run_belongs_to_its_group(staff: Client, shop: Shop) -> None:
     """Its address under another one is none."""
     dead(1, 2)
