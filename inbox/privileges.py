@@ -14,6 +14,8 @@ ACKNOWLEDGEMENT = "django_outbox_acknowledgement"
 RECONCILIATION, TOPIC = "django_outbox_reconciliation", "django_outbox_grouptopic"
 TOTAL, TO_STATE = "django_outbox_buckettotal", "django_outbox_tostate"
 BREAK = "django_outbox_break"
+# What is missing there may not have been published yet, which relays know.
+CHECKPOINT, PARKED = "django_relay_checkpoint", "django_relay_parked"
 
 CONSUMER = {
     RECEIPT: ("SELECT", "INSERT", "UPDATE", "DELETE"),
@@ -33,6 +35,8 @@ CONSUMER = {
     TOTAL: ("SELECT", "INSERT"),
     TO_STATE: ("SELECT", "INSERT", "UPDATE", "DELETE"),
     BREAK: ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    CHECKPOINT: ("SELECT",),
+    PARKED: ("SELECT",),
 }
 # All but what housekeeping needs: any message may be one that cannot be read, and any batch one
 # whose time is over, or whose transaction a handler ends: it takes receipts back.

@@ -1,6 +1,7 @@
 """System checks of the relay."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -11,6 +12,7 @@ from outbox.celery import apps_in_use
 from outbox.conf import flaws_of
 from outbox.exceptions import ConfigurationError
 from outbox.message.kinds import KINDS
+from outbox.statements.conf import peers
 from outbox.webhooks.conf import WHERE, webhook_settings
 from relay.brokers.base import EXPOSURE, Broker
 from relay.brokers.carriage import carries, stands_apart
@@ -34,7 +36,7 @@ PORTS = {"amqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379}
 def check_relays(**_: Any) -> list[CheckMessage]:
     """E001: RELAYS is not usable. W001: no relay, so nothing is published. Then each broker's.
 
-    And whether what there is to publish can be: E003, W003, E004.
+    And whether what there is to publish can be: E003, W003, E004, E005.
     """
     try:
         relays = relay_settings()
@@ -56,7 +58,7 @@ def check_relays(**_: Any) -> list[CheckMessage]:
                 id="relay.W001",
             )
         ]
-    messages: list[CheckMessage] = []
+    messages = _repairs(relays)
     for name, conf in relays.items():
         try:
             broker = broker_class(name)
@@ -175,6 +177,29 @@ def _callbacks(relays: Mapping[str, RelaySettings]) -> list[CheckMessage]:
             ),
             id="relay.E004",
         )
+    ]
+
+
+def _repairs(relays: Mapping[str, RelaySettings]) -> list[CheckMessage]:
+    """E005: no relay that publishes events is what RECONCILE names: nothing was ever missing."""
+    try:
+        wanted = peers()
+    except ConfigurationError:
+        return []  # is E011 of the outbox
+    able = []
+    for name, conf in relays.items():
+        with suppress(ConfigurationError):  # is E001
+            if conf.MESSAGES != "tasks" and broker_class(name).carries_events:
+                able.append(name)
+    return [
+        Error(
+            f"RECONCILE[{group!r}]['RELAY'] is {peer.RELAY!r}, which is no relay that publishes "
+            "events: what is missing in that group would be taken for not published yet.",
+            hint=f"Relays that do: {', '.join(sorted(able)) or 'none'}.",
+            id="relay.E005",
+        )
+        for group, peer in wanted.items()
+        if peer.RELAY not in able
     ]
 
 

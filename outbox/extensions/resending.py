@@ -10,7 +10,10 @@ class Resending(Protocol):
     """What a relay can say and do about messages by their ids."""
 
     def unpublished(self, message_ids: Collection[str], *, relay: str, using: str) -> set[str]:
-        """Return which of them have not been published yet: they are pending or parked."""
+        """Return which of them may be published yet: they are pending or parked.
+
+        Raises ConfigurationError if there is no such relay.
+        """
         ...
 
     def resend(

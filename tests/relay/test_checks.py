@@ -53,3 +53,23 @@ def test_callbacks_need_a_secret_and_a_relay(
     """Either alone sends nothing."""
     with override_settings(OUTBOX={"WEBHOOKS": {"SECRETS": secrets}}, RELAYS=relays):
         assert [each.id for each in check_relays() if "W003" not in str(each.id)] == expected
+
+
+@pytest.mark.parametrize(
+    ("relays", "expected"),
+    [
+        ({"default": LOCAL}, []),
+        ({"events": LOCAL}, ["relay.E005"]),
+        ({"events": LOCAL, "default": WEBHOOKS}, ["relay.E005"]),
+        ({"events": LOCAL, "default": KOMBU}, ["relay.E005"]),
+    ],
+)
+def test_what_is_reconciled_is_published_by_a_relay_that_there_is(
+    relays: dict[str, Any], expected: list[str]
+) -> None:
+    """Else nothing would ever be missing: all of it could be under way."""
+    webhooks = {"SECRETS": SECRET}
+    reconcile = {"billing": {"RELAY": "default"}}
+    with override_settings(RELAYS=relays, RECONCILE=reconcile, OUTBOX={"WEBHOOKS": webhooks}):
+        found = [str(each.id) for each in check_relays()]
+    assert [each for each in found if each == "relay.E005"] == expected
