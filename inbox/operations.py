@@ -54,6 +54,8 @@ def _operations(
             states=states,
             target=target,
             permission="discard" if verb == "restore" else "",
+            # Dead letters are received again, here and now.
+            singly=model is DeadLetter and verb == "retry",
         )
         for verb, (act, states, target, written) in acts.items()
     }

@@ -14,6 +14,7 @@ FAILPOINTS = frozenset(
     {
         "outbox.delivering",
         "outbox.delivered",
+        "operation.performed",
         "relay.read",
         "relay.published",
         "relay.retried",

@@ -72,14 +72,16 @@ def view(request: HttpRequest, position: int, group: str, site: AdminSite) -> Ht
         title = _("Hand 1 message to group %(group)s?") % {"group": group}
         about = [(_("handlers"), ", ".join(names))]
         return ask_about(request, site, message, HAND, title=title, about=about)
+    using = router.db_for_write(Receipt)
     try:
         came = carry_out_once(
-            partial(hand_over, message, group, using=router.db_for_write(Receipt)),
+            partial(hand_over, message, group, using=using),
             message,
             permission="django_inbox.retry_receipt",
             written=HANDED % group,
             user=request.user,
             reason=reason_of(request),
+            using=using,
         )
     except NotPossible as exc:
         messages.error(request, _("It was not handled: %(why)s") % {"why": exc})

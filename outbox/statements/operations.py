@@ -15,6 +15,7 @@ REPAIR = Operation(
     perform=repair,
     written=gettext_noop("Published again, to this group."),
     states=(BreakState.OPEN,),
+    outside=True,
 )
 ACCEPT = Operation(
     model=Break,

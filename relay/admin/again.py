@@ -67,6 +67,7 @@ def view(request: HttpRequest, position: int, relay: str, site: AdminSite) -> Ht
             written=PUBLISHED % relay,
             user=request.user,
             reason=reason_of(request),
+            outside=True,
         )
     except OutboxError as exc:
         messages.error(request, _("It was not published again: %(why)s") % {"why": exc})

@@ -82,6 +82,7 @@ def by(relay: str) -> Replaying:
         states=(State.PUBLISHED.value,),
         takes=PERMISSION,
         halts=True,
+        outside=True,
         relay=relay,
     )
 

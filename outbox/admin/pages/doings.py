@@ -24,6 +24,7 @@ from outbox.admin_support.keyset import Place
 from outbox.extensions.pages import Page, register_page
 from outbox.extensions.storage import stored_models
 from outbox.nouns import grouped
+from outbox.operations import BEGUN
 from outbox.reports.doings import Doing, doings, who
 
 NAMED = 3
@@ -80,10 +81,15 @@ def _panel(found: Sequence[Doing], request: HttpRequest) -> Panel:
 def _done(entry: LogEntry) -> str:
     """Return what was done; the log says it in English, with the reason behind it."""
     text = entry.get_change_message()
+    rest = text.removeprefix(BEGUN)
+    if rest != text:
+        return f"{_('Begun, and not known to be done.')} {_translated(rest.lstrip())}"
+    return _translated(text) or entry.get_action_flag_display()
+
+
+def _translated(text: str) -> str:
     first, end, why = text.partition(".")
-    if not first:
-        return text or entry.get_action_flag_display()
-    return f"{_(first + end)}{why}"
+    return f"{_(first + end)}{why}" if first else text
 
 
 def _rows(doing: Doing, request: HttpRequest) -> SafeString:

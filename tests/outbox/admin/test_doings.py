@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from inbox.models import DeadLetter, Receipt
 from outbox.admin_support import keyset
+from outbox.operations import BEGUN
 from outbox.reports import doings as reports
 from tests.kit.admin_pages import ALL_MODELS, counted, log_in, page, shown
 from tests.kit.api import VIEW, Caller
@@ -203,3 +204,13 @@ def test_a_user_who_is_not_there_any_more_harms_nothing(client: Client) -> None:
     viewer = Caller("api", *VIEW)
     assert [each["user"] for each in viewer.get("doings")["results"]] == [f"#{gone.pk}"]
     LogEntry.objects.all().delete()  # a database with foreign keys would look at the end
+
+
+def test_what_was_begun_and_has_no_end_says_so(client: Client) -> None:
+    """In the words of whoever reads it: what was begun, and that nobody knows of its end."""
+    log_in(client, "admin.logentry", *ALL_MODELS)
+    did(f"{BEGUN} Discarded. Why not")
+
+    assert "Begun, and not known to be done. Discarded. Why not" in page(client, PAGE)
+    german = client.get(PAGE, headers={"accept-language": "de"}).text
+    assert "Begonnen; ob es getan ist, ist nicht bekannt. Verworfen. Why not" in german

@@ -113,14 +113,15 @@ def test_a_relay_or_a_message_that_there_is_not(viewer: Client, message: Message
 
 
 def test_a_broker_that_is_away_is_told(viewer: Client, message: Message) -> None:
-    """And nothing is written down."""
+    """And it stays written down that it was begun: what a broker took is not known then."""
     publish("away")
     allow()
 
     response = viewer.post(again(message, "away"), follow=True)
 
     assert "It was not published again: " in response.content.decode()
-    assert not LogEntry.objects.exists()
+    begun = "Begun, and not known to be done. Published again by relay away."
+    assert LogEntry.objects.get().change_message == begun
 
 
 def test_a_message_that_was_parked_and_published_can_be_sent_again(
