@@ -15,7 +15,7 @@ from django.db.transaction import atomic
 from inbox.conf import broker_url, inbox_settings, local_relays
 from inbox.handlers.registry import handlers
 from inbox.ledger.masking import masked
-from inbox.models import DeadLetter, Receipt
+from inbox.models import DeadLetter, OpenRequest, Receipt
 from inbox.replies import waiting
 from inbox.sources.amqp.depths import Depth, read_depths
 from inbox.sources.amqp.topology import queue_name
@@ -27,7 +27,7 @@ from outbox.conf import outbox_settings
 from outbox.database import instants
 from outbox.error_text import describe
 from outbox.exceptions import ConfigurationError
-from outbox.extensions.diagnosis import Finding, Level
+from outbox.extensions.diagnosis import Finding, Level, Part, in_time
 from outbox.extensions.pages import failure_of
 from outbox.message.ids import time_of
 from outbox.message.kinds import EVENT, kind_of
@@ -55,20 +55,28 @@ OVERDUE = timedelta(minutes=1)
 def examine(using: str) -> Iterator[Finding]:
     """Examine the tables where the routers say they are written, and the queue of every group."""
     letters, receipts = router.db_for_write(DeadLetter), router.db_for_write(Receipt)
-    yield _dead_letters(letters)
-    dead = _dead_by_handler(receipts)
-    yield from _dead_receipts(receipts, dead)
-    yield from _failing(receipts, dead)
-    yield from _gone(receipts)
-    yield _overdue(receipts)
-    yield from waiting.examine()
-    yield from _strangers(letters)
-    yield from _same_source(receipts)
-    yield from _unhandled(using)
+    parts: dict[str, tuple[str, Part]] = {
+        "Dead letters": (letters, _dead_letters),
+        "Dead receipts": (receipts, _dead_and_failing),
+        "Receipts without a handler": (receipts, _gone),
+        "Overdue receipts": (receipts, _overdue),
+        "Open requests": (router.db_for_write(OpenRequest), lambda _using: waiting.examine()),
+        "Dead letters of strangers": (letters, _strangers),
+        "Senders with our source": (receipts, _same_source),
+        "Events that nobody handles": (using, _unhandled),
+    }
+    for what, (alias, part) in parts.items():
+        yield from in_time("inbox", what, alias, part)
     yield from _queues()
     yield from examine_bindings()
     yield from examine_abandoned()
     yield from examine_unread({group: queue_name(group) for group in handlers.groups()})
+
+
+def _dead_and_failing(using: str) -> Iterator[Finding]:
+    dead = _dead_by_handler(using)
+    yield from _dead_receipts(using, dead)
+    yield from _failing(using, dead)
 
 
 def _dead_letters(using: str) -> Finding:

@@ -1,7 +1,7 @@
 """What the doctor asks about the producer: settings, database, clock, what is overdue."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from django.conf import settings
@@ -12,7 +12,7 @@ from django.db import connections
 from outbox.acknowledging import examination as acknowledgements
 from outbox.database.clock import database_now
 from outbox.exceptions import ConfigurationError
-from outbox.extensions.diagnosis import Finding, Level, examiners
+from outbox.extensions.diagnosis import Finding, Level, Part, examiners, in_time
 from outbox.flow.conf import flow_settings
 from outbox.flow.peers import Told, ask
 from outbox.models import Message, Scheduled
@@ -39,12 +39,16 @@ def examine(using: str) -> Iterator[Finding]:
     yield from _settings(using)
     yield _database(using)
     yield _clock(using)
-    yield _scheduled(using)
-    yield from endings.examine(using)
-    yield from _unread(using)
-    yield from acknowledgements.examine(using)
+    parts: Mapping[str, Part] = {
+        "Scheduled messages": _scheduled,
+        "Requests": endings.examine,
+        "Messages that nobody publishes": _unread,
+        "Acknowledgements": acknowledgements.examine,
+        "Statements": findings.examine,
+    }
+    for what, part in parts.items():
+        yield from in_time("outbox", what, using, part)
     yield from map(_peer, answers())
-    yield from findings.examine(using)
 
 
 def _ask_peers() -> Callable[[], Sequence[Told]]:

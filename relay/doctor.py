@@ -12,7 +12,7 @@ from outbox.conf import outbox_settings
 from outbox.database.clock import database_now
 from outbox.error_text import masked
 from outbox.exceptions import ConfigurationError
-from outbox.extensions.diagnosis import Finding, Level
+from outbox.extensions.diagnosis import Finding, Level, Part, in_time
 from outbox.extensions.pages import failure_of
 from outbox.nouns import counted
 from relay.conf import create_broker, relay_settings
@@ -41,6 +41,20 @@ BEHIND, STALLED, NOT_RUNNING = "relay.behind", "relay.stalled", "relay.not_runni
 
 def examine(using: str) -> Iterator[Finding]:
     """Examine relays, what holds them up, their brokers, and whether somebody prunes."""
+    parts: dict[str, Part] = {
+        "The log": _log,
+        "Relays": _relays,
+        "Parked messages": parked,
+        "Open transactions": _activity,
+        "Retention": _retention,
+    }
+    for what, part in parts.items():
+        yield from in_time("relay", what, using, part)
+    for name in relay_settings():
+        yield from _broker(name, using)
+
+
+def _log(using: str) -> Iterator[Finding]:
     for flaw in flaws(using):
         yield Finding(
             level=Level.ERROR,
@@ -49,15 +63,11 @@ def examine(using: str) -> Iterator[Finding]:
             text=f"{flaw.text} No relay publishes anything.",
             hint=flaw.hint,
         )
-    statuses = lanes(using)
-    for name, group in groupby(statuses, key=lambda status: status.relay):
+
+
+def _relays(using: str) -> Iterator[Finding]:
+    for name, group in groupby(lanes(using), key=lambda status: status.relay):
         yield from _relay(name, list(group), using)
-    yield from parked(using)
-    if connections[using].vendor == "postgresql":
-        yield from _activity(using)
-    yield from _retention(using)
-    for name in relay_settings():
-        yield from _broker(name, using)
 
 
 def _broker(name: str, using: str) -> Iterator[Finding]:
@@ -196,6 +206,8 @@ def _progress(
 
 
 def _activity(using: str) -> Iterator[Finding]:
+    if connections[using].vendor != "postgresql":
+        return
     emitters = sessions.emitters(using, EMITTER_AGE)
     for session in emitters:
         yield Finding(

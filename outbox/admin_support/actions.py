@@ -30,7 +30,6 @@ from outbox.admin_support.base import (
     TOO_MUCH,
     KeysetChangeList,
     ReadOnlyAdmin,
-    is_canceled,
 )
 from outbox.admin_support.bulk import Answer, Batch, first_batch, next_batch
 from outbox.admin_support.html import Content
@@ -44,6 +43,7 @@ from outbox.admin_support.row_actions import (
     reason_of,
     with_next,
 )
+from outbox.database.failures import is_canceled
 from outbox.database.limits import limited
 from outbox.nouns import grouped
 from outbox.operations import MAX_REASON, Operation, carry_out

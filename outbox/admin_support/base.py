@@ -20,15 +20,13 @@ from outbox.admin_support.filter_bar import FilterBar, addresses
 from outbox.admin_support.filters import ChoiceFilter
 from outbox.admin_support.html import may_view
 from outbox.admin_support.keyset import Page, Place, Reader
-from outbox.database.failures import sqlstate
+from outbox.database.failures import is_canceled
 from outbox.database.limits import limited
-from outbox.error_text import causes
 from outbox.exceptions import UnusableFilter
 from outbox.filtering.qualifiers import Selection, Sight, models, select
 
 LIMIT = 2.0
 """Seconds that a statement of a list may take."""
-CANCELED = "57014"
 
 _ID = re.compile(r"[0-9]{1,18}")
 
@@ -36,11 +34,6 @@ _ID = re.compile(r"[0-9]{1,18}")
 TOO_MUCH = gettext_lazy(
     "There is too much to compare in time. Add a condition that an index finds."
 )
-
-
-def is_canceled(exc: BaseException) -> bool:
-    """Tell whether the database has ended a statement that took too long."""
-    return any(sqlstate(each) == CANCELED for each in causes(exc))
 
 
 class UncountedPaginator(Paginator):  # type: ignore[type-arg]

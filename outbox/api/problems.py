@@ -13,12 +13,10 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from outbox.api.fields import Shape, number, text
-from outbox.database.failures import sqlstate
-from outbox.error_text import causes
+from outbox.database.failures import is_canceled
 
 MEDIA_TYPE = "application/problem+json"
 DOCS = "tag:django-outbox-inbox,2026:docs/how-to/api#"
-_CANCELED = "57014"
 
 
 class Kind(Enum):
@@ -114,7 +112,7 @@ class Gone(exceptions.APIException):
 
 def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
     """Answer with a problem; return None for what is a mistake of ours, which Django reports."""
-    if isinstance(exc, DatabaseError) and any(sqlstate(each) == _CANCELED for each in causes(exc)):
+    if isinstance(exc, DatabaseError) and is_canceled(exc):
         return problem(Kind.TOO_MUCH, "Narrow it down: ask for less, or for a shorter time.")
     response = exception_handler(exc, context)
     if response is None:

@@ -49,11 +49,12 @@ ENDED = Sentence(
     "; trying again, with less at a time where that can be.",
 )
 
+_CANCELED = "57014"
 _TIMEOUTS = {
     "25P03": "idle_in_transaction_session_timeout",
     "25P04": "transaction_timeout",
     "55P03": "lock_timeout",
-    "57014": "statement_timeout",
+    _CANCELED: "statement_timeout",
 }
 
 # What libpq and psycopg say without a SQLSTATE when this process has no memory for a result or a
@@ -114,6 +115,11 @@ def is_unready(exc: BaseException) -> bool:
     not migrated at all, and nothing to wait for.
     """
     return is_a(exc, Error) and any(sqlstate(each) in _MISSING for each in causes(exc))
+
+
+def is_canceled(exc: BaseException) -> bool:
+    """Tell whether the database has ended a statement that took too long."""
+    return any(sqlstate(each) == _CANCELED for each in causes(exc))
 
 
 def sqlstate(exc: BaseException | None) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 from django.db.models import Model
 from django.db.utils import Error as DatabaseError
 
+from outbox.database.failures import is_canceled
+from outbox.database.limits import limited
 from outbox.database.privileges import is_denied, remedy
 from outbox.error_text import describe, is_a, text_of
 from outbox.exceptions import OutboxError
@@ -60,6 +62,11 @@ class Finding:
     hides: Sequence[str] = ()
 
 
+Part = Callable[[str], Finding | Iterable[Finding]]
+"""What an examiner does about one subject, with the alias of a database."""
+SECONDS = 3.0
+"""Seconds that a statement of a part may take."""
+
 Examiner = Callable[[str], Iterable[Finding]]
 """Takes the alias of a database; reads only, by index, and nothing without a bound."""
 
@@ -80,6 +87,32 @@ def register_examiner(name: str, examiner: Examiner, *, models: Sequence[type[Mo
 def examiners() -> Sequence[str]:
     """Return the names of all examiners, in the order of registration."""
     return tuple(_examiners)
+
+
+def in_time(name: str, what: str, using: str, part: Part) -> Sequence[Finding]:
+    """Return what one part of an examiner finds; that it is too much to check, if it is.
+
+    No statement of a part takes longer than SECONDS, so that one that is slow, or waits for a lock,
+    keeps nobody from what else there is (PostgreSQL). `name` is that of the examiner, `what` is
+    what the part is about. Not for parts that wait for a broker: those would hold a transaction.
+    """
+    try:
+        with limited(using, SECONDS):
+            found = part(using)
+            return [found] if isinstance(found, Finding) else list(found)
+    except DatabaseError as exc:
+        if not is_canceled(exc):
+            raise
+    return [
+        Finding(
+            level=Level.WARNING,
+            id=f"{name}.unexamined",
+            title=f"{what}: too much to check within {SECONDS:g} s",
+            text=f"Database {using!r} has ended a statement about it; all else was looked at.",
+            hint="Is the database busy, or a table locked? Statistics may be old: run ANALYZE.",
+            about=what,
+        )
+    ]
 
 
 def told_of(finding: Finding) -> Sequence[type[Model]]:

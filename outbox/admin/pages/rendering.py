@@ -14,9 +14,9 @@ from django.utils.translation import gettext as _
 from outbox.admin_support.blocks import Apology, Block, Later
 from outbox.admin_support.html import Content
 from outbox.conf import outbox_settings
-from outbox.database.failures import sqlstate
+from outbox.database.failures import is_canceled
 from outbox.database.limits import limited
-from outbox.error_text import causes, describe, masked
+from outbox.error_text import describe, masked
 from outbox.extensions.pages import Page, Section, anchor, pages, sections
 from outbox.producer.writing import write_database
 
@@ -26,7 +26,6 @@ FRAGMENT = "section"
 """The parameter that names the one section to be read anew."""
 SHOW = "show"
 """The parameter that names a lazy section to be read with the page, where no script reads it."""
-_CANCELED = "57014"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def build(section: Section, request: HttpRequest) -> Built:
 
 def apology(title: Content, exc: Exception) -> Apology:
     """Return what stands in the place of something that an error kept from being shown."""
-    if isinstance(exc, Error) and any(sqlstate(each) == _CANCELED for each in causes(exc)):
+    if isinstance(exc, Error) and is_canceled(exc):
         text = _("There is too much of it to be read in time.")
     else:
         logger.warning("Section %s cannot be shown: %s", title, describe(exc))
