@@ -26,6 +26,7 @@ class OutboxConfig(AppConfig):
         from outbox.replies import filtering as requests_filtering  # noqa: PLC0415
         from outbox.replies import retention as requests_retention  # noqa: PLC0415
         from outbox.runtime import outages  # noqa: F401, PLC0415
+        from outbox.statements import filtering as breaks_filtering  # noqa: PLC0415
         from outbox.statements import retention as statements_retention  # noqa: PLC0415
         from outbox.telemetry import exporting, gauges  # noqa: PLC0415
 
@@ -39,6 +40,7 @@ class OutboxConfig(AppConfig):
         requests_retention.register()
         acknowledgements_filtering.register_own()
         acknowledgements_retention.register()
+        breaks_filtering.register_own()
         statements_retention.register()
         carriers.register()
         if "celery" in sys.modules:  # else nothing here runs tasks, and its import takes time

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.core.exceptions import PermissionDenied
 from django.db import router
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.utils.translation import gettext_noop
 
 from outbox.database.transactions import own_transaction
@@ -55,9 +55,9 @@ class Operation:
     takes, by default `verb`; `written` is what the log says. What `deletes` leaves no row. What
     `halts` goes up the rows, and stops at the first to which it cannot be done for now. `takes` is
     the permission where it is one of another model. What is `reasoned` is done by that, in place of
-    `perform`, and the rows keep the reason. What acts `outside`, on a broker, has no part in the
-    transactions of a database; what is done `singly` calls handlers, so that each row has a
-    transaction of its own.
+    `perform`, and the rows keep the reason. With `only` it is for those rows alone that it selects.
+    What acts `outside`, on a broker, has no part in the transactions of a database; what is done
+    `singly` calls handlers, so that each row has a transaction of its own.
     """
 
     model: type[Model]
@@ -73,6 +73,7 @@ class Operation:
     reasoned: PerformFor | None = None
     outside: bool = False
     singly: bool = False
+    only: Q | None = None
 
     def done(
         self, numbers: Collection[int], *, by: str, using: str, reason: str
@@ -93,7 +94,8 @@ class Operation:
 
     def open_to(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         """Return those rows to which it can be done."""
-        return rows.filter(state__in=self.states) if self.states else rows
+        found = rows.filter(state__in=self.states) if self.states else rows
+        return found if self.only is None else found.filter(self.only)
 
 
 def carry_out(
@@ -231,7 +233,7 @@ def allow(user: Any, permission: str) -> None:
         raise PermissionDenied
 
 
-_NAMING = frozenset({"type", "message_id", "handler", "reason", "digest", "state", "group"})
+_NAMING = frozenset({"type", "message_id", "handler", "reason", "digest", "state", "group", "kind"})
 """Columns that the names of rows are made of, none of them long."""
 
 

@@ -41,6 +41,7 @@ from outbox.admin_support.row_actions import (
     next_url,
     noun,
     reason_of,
+    says_why,
     with_next,
 )
 from outbox.database.failures import is_canceled
@@ -140,7 +141,7 @@ class ActingAdmin(ReadOnlyAdmin):
         rows = to_change(queryset)
         asked = list(rows.order_by("-pk").values_list("pk", flat=True))
         selected = len(request.POST.getlist(ACTION_CHECKBOX_NAME))
-        if action.warning and CONFIRMED not in request.POST:
+        if action.warning and not _is_confirmed(request, action):
             numbers = list(self.open_to(rows, action).order_by("-pk").values_list("pk", flat=True))
             if numbers:
                 fields = [("action", self.action_name.format(action.verb))]
@@ -156,7 +157,7 @@ class ActingAdmin(ReadOnlyAdmin):
         """Do it to the batch that a page has asked about, and ask about the next one."""
         found = cast(KeysetChangeList, self.get_changelist_instance(request)).matching()
         rows = self.open_to(to_change(found), action)
-        answer = Answer.read(request.POST) if CONFIRMED in request.POST else None
+        answer = Answer.read(request.POST) if _is_confirmed(request, action) else None
         try:
             with limited(rows.db, LIMIT):
                 if answer is None:
@@ -200,7 +201,7 @@ class ActingAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         row = self.row(request, object_id)
         back = next_url(request, self.row_url("change", row.pk))
-        if request.method == "POST":
+        if request.method == "POST" and says_why(request, action):
             self.act(request, action, [row.pk])
         elif self.can(row, action.verb):
             return self.ask(request, action, [row.pk], [], back, row=row)
@@ -421,6 +422,10 @@ def _titled(text: Content, action: RowAction, **values: str) -> str:
 
 def _matching(action: RowAction) -> str:
     return f"{action.verb}_matching"
+
+
+def _is_confirmed(request: HttpRequest, action: RowAction) -> bool:
+    return CONFIRMED in request.POST and says_why(request, action)
 
 
 def _on_selected(

@@ -36,7 +36,8 @@ class RowAction:
 
     `verb` names its address, its actions and, unless `permission` does, the permission that it
     takes. `said` is a sentence with plurals for the `number` of `noun`s that it was done to, from
-    ngettext_lazy("…", "…", "count"). With a `warning` it asks first, on a page of its own.
+    ngettext_lazy("…", "…", "count"). With a `warning` it asks first, on a page of its own; with
+    `reasoned` nothing is done to anybody who does not say why.
     """
 
     verb: str
@@ -45,6 +46,7 @@ class RowAction:
     look: Literal["primary", "danger", "plain"] = "plain"
     warning: Content = ""
     permission: str = ""
+    reasoned: bool = False
 
     @property
     def within_text(self) -> str:
@@ -130,6 +132,11 @@ def noun(model: type[Model], count: int) -> str:
 def reason_of(request: HttpRequest) -> str:
     """Return why something is done, as far as that was said on the page that asked."""
     return request.POST.get(REASON, "").strip()
+
+
+def says_why(request: HttpRequest, action: RowAction) -> bool:
+    """Tell whether it is said why, where that is asked for."""
+    return not action.reasoned or bool(reason_of(request))
 
 
 def with_next(url: str, back: str) -> str:

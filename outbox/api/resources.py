@@ -1,6 +1,7 @@
 """The resources of the outbox itself."""
 
 from outbox.api.acknowledgements import Acknowledgements
+from outbox.api.breaks import Breaks, Reconciliations
 from outbox.api.failures import Failures
 from outbox.api.flow import Conversations, TopologyResource
 from outbox.api.messages import Messages, ScheduledMessages
@@ -13,6 +14,8 @@ RESOURCES: list[type[Resource]] = [
     ScheduledMessages,
     Requests,
     Acknowledgements,
+    Reconciliations,
+    Breaks,
     Conversations,
     TopologyResource,
     Failures,

@@ -144,6 +144,7 @@ REQUEST, REPLY = "django_outbox_request", "django_outbox_reply"
 SETTLEMENT = "django_outbox_settlement"
 ACKNOWLEDGEMENT = "django_outbox_acknowledgement"
 RECONCILIATION, TOTAL = "django_outbox_reconciliation", "django_outbox_buckettotal"
+TOPIC, TO_STATE = "django_outbox_grouptopic", "django_outbox_tostate"
 BREAK = "django_outbox_break"
 
 # A request is locked before it is settled, for which PostgreSQL wants the right to update.
@@ -195,6 +196,9 @@ register_needs(
         SETTLEMENT: ["SELECT", "INSERT"],
         ACKNOWLEDGEMENT: ["SELECT", "UPDATE"],
         RECONCILIATION: ["SELECT"],
+        TOPIC: ["SELECT"],
+        TOTAL: ["SELECT"],
+        TO_STATE: ["SELECT"],
         BREAK: ["SELECT", "UPDATE"],
     },
 )

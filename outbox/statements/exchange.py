@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from django.db import connections
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from outbox.conf import outbox_settings
 from outbox.database.clock import database_now
@@ -214,11 +214,15 @@ class _Looked:
     def _using(self) -> str:
         return self.expected.using
 
-    def _breaks(self, since: int, until: int) -> "Iterator[Break]":
-        rows = Break.objects.using(self._using).filter(
-            group=self.asked.group, start__gte=since, start__lt=until
-        )
-        return rows.iterator()
+    @property
+    def _locked(self) -> QuerySet[Break]:
+        """The breaks of the group, which nobody accepts while they are looked at."""
+        rows = Break.objects.using(self._using).filter(group=self.asked.group)
+        locks = connections[self._using].features.has_select_for_update
+        return rows.select_for_update() if locks else rows
+
+    def _breaks(self, since: int, until: int) -> Iterator[Break]:
+        return self._locked.filter(start__gte=since, start__lt=until).iterator()
 
     def _compare(self, listing: Listing) -> None:
         """Compare what both have of a bucket, message by message."""
@@ -324,9 +328,8 @@ class _Looked:
         """Write that nothing differs any more where the two sides say the same."""
         width = self.asked.width
         differ = set(map(tuple, self.answer.differing))
-        rows = Break.objects.using(self._using).filter(
+        rows = self._locked.filter(
             Q(type=self.asked.type) if self.asked.type else Q(),
-            group=self.asked.group,
             start__gte=self.asked.since,
             start__lt=self.until,
             state__in=UNRESOLVED,
@@ -345,9 +348,8 @@ class _Looked:
         for message_id, type_ in self.answer.twice.items():
             found = Difference(BreakKind.TWICE, message_id)
             by_type.setdefault(type_, {})[BreakKind.TWICE, message_id] = found
-        rows = Break.objects.using(self._using).filter(
+        rows = self._locked.filter(
             Q(type=self.asked.type) if self.asked.type else Q(),
-            group=self.asked.group,
             kind=BreakKind.TWICE,
             start__gte=self.asked.since,
             start__lt=self.until,

@@ -53,6 +53,7 @@ def _answers(group: str, peer: PeerSettings, using: str) -> Finding:
             text=f"It has answered a statement {ago:.0f} s ago.",
             figures={"answered": round(ago, 3)},
             about=group,
+            page=f"reconciliation/{group}/",
         )
     how = "has never answered" if last is None else f"has not answered since {last:%Y-%m-%d %H:%M}"
     return Finding(
@@ -63,6 +64,7 @@ def _answers(group: str, peer: PeerSettings, using: str) -> Finding:
         hint="Do a relay and a consumer run on both sides, and is INBOX['STATEMENTS'] on there? "
         f"Then: manage.py reconcile {group}.",
         about=group,
+        page=f"reconciliation/{group}/",
     )
 
 
@@ -77,4 +79,5 @@ def _breaks(group: str, using: str) -> Iterator[Finding]:
             hint=HINTS[BreakKind(kind)].format(group=group),
             figures={"count": count},
             about=f"{group} {kind}",
+            page=f"reconciliation/{group}/",
         )

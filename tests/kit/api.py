@@ -56,6 +56,8 @@ VIEW = (
     "django_outbox.view_scheduled",
     "django_outbox.view_request",
     "django_outbox.view_acknowledgement",
+    "django_outbox.view_reconciliation",
+    "django_outbox.view_break",
     "django_relay.view_checkpoint",
     "django_relay.view_parked",
     "django_inbox.view_receipt",

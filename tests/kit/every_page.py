@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -17,13 +18,18 @@ from inbox.models import Binding, DeadLetter, Original, Receipt
 from outbox.message.envelope import Envelope
 from outbox.models import (
     Acknowledgement,
+    Break,
+    BucketTotal,
     FailureNote,
     Message,
+    Reconciliation,
     Reply,
     Request,
     Scheduled,
     Settlement,
 )
+from outbox.statements.buckets import time_of
+from outbox.states import BreakKind, BreakState
 from relay.brokers.base import Status
 from relay.log import open_log
 from relay.models import Checkpoint, Parked
@@ -43,6 +49,7 @@ LISTS = (
     Scheduled,
     Request,
     Acknowledgement,
+    Break,
     Checkpoint,
     Parked,
     Receipt,
@@ -64,6 +71,7 @@ def fill(handling: Handling) -> None:
             outbox.emit(Counted("44", number), delay=3600)
     _ask(root)
     _wait(root)
+    _compare(root)
     about = {"correlation_id": root.correlation_id, "causation_id": root.id}
     with outbox.use_context(**about), transaction.atomic():
         children = outbox.emit_many([Counted(f"row-{number}", number) for number in range(ALIKE)])
@@ -130,6 +138,41 @@ def _wait(message: Envelope) -> None:
         )
 
 
+def _compare(message: Envelope) -> None:
+    """Compare with a group: breaks of every kind and state."""
+    minute = time_of(UUID(message.id)) // 60_000 * 60_000
+    Reconciliation.objects.create(
+        group="billing", closed=minute, stated=minute, handles=["#"], answered_at=timezone.now()
+    )
+    BucketTotal.objects.bulk_create(
+        BucketTotal(
+            group="billing",
+            start=minute - number * 20 * 60_000,
+            type=message.type,
+            count=1_000 + number,
+            digest="ab" * 32,
+        )
+        for number in range(200)
+    )
+    for number, kind in enumerate(BreakKind):
+        for place, state in enumerate(BreakState):
+            Break.objects.create(
+                group="billing",
+                kind=kind,
+                message_id=message.id if (kind, state) == ("missing", "open") else uuid.uuid4(),
+                type=message.type,
+                start=minute - (10 * number + place) * 60_000,
+                state=state,
+                there="retrying" if kind == "unsettled" else "",
+                reason="refunded by hand" if state == "accepted" else "",
+                by="anna" if state in ("repaired", "accepted") else "",
+            )
+
+
+def _broken() -> Break:
+    return Break.objects.get(kind="missing", state="open")
+
+
 def _fail(event: Any, message: Envelope) -> None:
     raise LookupError(f"no price for {event.number}")
 
@@ -169,8 +212,11 @@ def addresses(client: Client) -> Iterator[tuple[str, str]]:
     client.force_login(User.objects.get(username="root"))
     root = Message.objects.earliest("pk")
     yield "index", "/admin/"
-    for name in ("overview", "failures", "flow", "traffic", "storage"):
+    for name in ("overview", "failures", "flow", "traffic", "reconciliation", "storage"):
         yield name, f"{MESSAGING}{name}/"
+    compared, start = f"{MESSAGING}reconciliation/billing/", _broken().start
+    yield "hour of a group", f"{compared}?hour={start // 3_600_000 * 3_600_000}"
+    yield "bucket of a group", f"{compared}?bucket={start}"
     yield "conversation", f"{MESSAGING}flow/?of={root.correlation_id}"
     yield "unfolded", f"{MESSAGING}flow/?of={root.correlation_id}&unfold={root.message_id}"
     yield "key", f"{MESSAGING}flow/?of=42&as=key"
@@ -190,5 +236,9 @@ def addresses(client: Client) -> Iterator[tuple[str, str]]:
         yield f"to {verb} a receipt", f"{detail_url(receipt).removesuffix('change/')}{verb}/"
     scheduled = detail_url(Scheduled.objects.latest("pk")).removesuffix("change/")
     yield "to cancel", f"{scheduled}cancel/"
+    broken = detail_url(_broken())
+    yield "a break", broken
+    for verb in ("repair", "accept"):
+        yield f"to {verb} a break", f"{broken.removesuffix('change/')}{verb}/"
     yield "to publish again", reverse("admin:django_relay_again", args=(root.pk, "default"))
     yield "to hand to a group", reverse("admin:django_inbox_hand", args=(root.pk, "g"))

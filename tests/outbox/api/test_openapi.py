@@ -25,7 +25,7 @@ import outbox
 from inbox.models import DeadLetter, OpenRequest, Receipt
 from outbox.api import problems
 from outbox.api.document import as_yaml, document
-from outbox.models import Acknowledgement
+from outbox.models import Acknowledgement, Break, Reconciliation
 from outbox.operations import write_down
 from relay.models import Parked
 from tests.inbox.support import happened, receive
@@ -43,6 +43,8 @@ ACT = (
     "django_outbox.cancel_request",
     "django_outbox.resend_acknowledgement",
     "django_outbox.give_up_acknowledgement",
+    "django_outbox.repair_break",
+    "django_outbox.accept_break",
     "django_outbox.change_failurenote",
     "django_inbox.answer_openrequest",
     *(f"django_relay.{verb}_parked" for verb in ("requeue", "discard")),
@@ -121,12 +123,24 @@ def rows() -> dict[str, list[str]]:
         resends=0,
         most=1,
     )
+    Reconciliation.objects.create(group="g", closed=0, stated=0)
+    broken = Break.objects.create(
+        group="g",
+        kind="missing",
+        message_id=one,
+        type="a.b",
+        start=0,
+        state="open",
+        replayed_at=timezone.now(),  # so that nothing is published
+    )
     write_down([park()], "Tried.", user=User.objects.get())
     return {
         "messages": [one],
         "scheduled": [later],
         "requests": [asked],
         "acknowledgements": [str(awaited.pk)],
+        "reconciliations": ["g"],
+        "breaks": [str(broken.pk)],
         "conversations": [one],
         "receipts": [str(receipt.pk)],
         "dead-letters": [str(pk) for pk in DeadLetter.objects.values_list("pk", flat=True)],

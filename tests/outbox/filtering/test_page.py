@@ -10,7 +10,14 @@ from django.db.models import Model
 from inbox.models import Binding, DeadLetter, OpenRequest, Receipt
 from outbox.filtering import grammar
 from outbox.filtering.qualifiers import declared, models, select
-from outbox.models import Acknowledgement, Message, Request, Scheduled
+from outbox.models import (
+    Acknowledgement,
+    Break,
+    Message,
+    Reconciliation,
+    Request,
+    Scheduled,
+)
 from relay.models import Checkpoint, Parked
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db]
@@ -21,6 +28,8 @@ MODELS: list[type[Model]] = [
     Scheduled,
     Request,
     Acknowledgement,
+    Reconciliation,
+    Break,
     Parked,
     Checkpoint,
     Receipt,
