@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -14,13 +15,15 @@ from inbox.models import Binding, Receipt
 from inbox.statements import receipts
 from inbox.statements.receipts import Had
 from inbox.verdicts import Reject
+from outbox.database.clock import database_now
 from outbox.exceptions import ConfigurationError, UndecodableMessage
 from outbox.message.cloudevents import bounded
 from outbox.message.envelope import Envelope
+from outbox.message.event_types import is_type_name
 from outbox.message.requests import is_address
 from outbox.producer.writing import write_database
 from outbox.statements import exchange, wire
-from outbox.statements.buckets import HOUR, finer, milliseconds
+from outbox.statements.buckets import HOUR, finer, is_forgotten, milliseconds
 from outbox.statements.conf import peers
 from outbox.statements.topics import Topic
 from outbox.statements.totals import differing, raised
@@ -33,7 +36,9 @@ SECONDS = 1.0
 """How long one statement may be compared; what is left then is stated again by the sender."""
 STEP = 10
 """Buckets that are compared at once."""
-MOST_BINDINGS = 1000
+MOST_BINDINGS = wire.MOST_PATTERNS
+MARGIN = timedelta(hours=1)
+"""By how much a sender's clock may be ahead, so that an id is younger than its receipt."""
 
 
 def take(group: str, event: Any, message: Envelope) -> None:
@@ -66,6 +71,7 @@ def answer(statement: Statement, message: Envelope, *, using: str) -> Answer:
         twice=found.twice,
         topics=list(topics_of(statement.group, using)),
         handles=sorted({each.pattern for each in _handlers(statement.group)}),
+        forgotten=found.forgotten,
     )
 
 
@@ -78,18 +84,19 @@ class _Comparison:
         self._using = using
         self._handlers = [each.name for each in _handlers(statement.group)]
         self._room = wire.MOST_LISTED
+        self._ends = time.monotonic() + SECONDS
+        self.forgotten = forgotten(using)
         self.until = statement.since
         self.differing: list[tuple[int, str]] = []
         self.listings: list[Listing] = []
         self.twice: dict[str, str] = {}
 
     def run(self) -> None:
-        ends = time.monotonic() + SECONDS
         step = self._statement.width * (STEP if self._statement.width < HOUR else 1)
         while self.until < self._statement.until:
             self._compare(self.until, min(self.until + step, self._statement.until))
             full = len(self.differing) >= wire.MOST_TOTALS or len(self.twice) >= wire.MOST_TOTALS
-            if full or time.monotonic() > ends:
+            if full or time.monotonic() > self._ends:
                 return
 
     def _compare(self, since: int, until: int) -> None:
@@ -99,15 +106,18 @@ class _Comparison:
         mine = raised(narrow, width)
         theirs = [each for each in self._statement.totals if since <= each.start < until]
         for start, kind in differing(theirs, mine):
+            if is_forgotten(start, width, self._statement.bucket, self.forgotten):
+                continue
             self.differing.append((start, kind))
-            self._list(start, kind)
+            if is_type_name(kind):
+                self._list(start, kind)
         self.twice |= receipts.twice(had, self._using)
         self.until = until
 
     def _list(self, start: int, kind: str) -> None:
         """Tell a bucket message by message, if these are few or there is nothing smaller."""
         width, bucket = self._statement.width, self._statement.bucket
-        if width > bucket or self._room <= 0:
+        if width > bucket or self._room <= 0 or time.monotonic() > self._ends:
             return
         smallest = finer(width, bucket) is None
         most = wire.MOST_LISTED if smallest else min(self._room, wire.LISTED_AT_ONCE)
@@ -125,6 +135,14 @@ class _Comparison:
             group=self._statement.group,
             handlers=self._handlers,
         )
+
+
+def forgotten(using: str) -> int:
+    """Return the time of ids before which receipts may have been deleted, since they are over."""
+    kept = inbox_settings().retention
+    if kept is None:
+        return 0
+    return max(0, milliseconds(database_now(using) - kept + min(kept / 10, MARGIN)))
 
 
 def topics_of(group: str, using: str) -> Iterator[Topic]:

@@ -56,6 +56,19 @@ def is_bucket(width: int) -> bool:
     return SECOND <= width <= HOUR and HOUR % width == 0 and width % SECOND == 0
 
 
+def is_width(width: int, bucket: int) -> bool:
+    """Tell whether statements with buckets of a width have parts that are so wide."""
+    return width in (DAY, HOUR, bucket, SECOND)
+
+
+def is_forgotten(start: int, width: int, bucket: int, before: int) -> bool:
+    """Tell whether nothing can be said of a part, as what is `before` a time is not kept.
+
+    Of days and hours that end behind it, smaller parts tell.
+    """
+    return start < before and (width <= bucket or start + width <= before)
+
+
 def joined(starts: Iterable[int], width: int) -> Iterator[tuple[int, int]]:
     """Yield ranges that hold the buckets which begin at these times, in order, as few as can be."""
     first = last = None

@@ -21,9 +21,18 @@ from outbox.models import Break, GroupTopic, Reconciliation, ToState
 from outbox.producer.addresses import own_address
 from outbox.producer.writing import append
 from outbox.statements import log, wire
-from outbox.statements.buckets import finer, floor, milliseconds
+from outbox.statements.buckets import (
+    ceiling,
+    finer,
+    floor,
+    is_forgotten,
+    is_width,
+    milliseconds,
+    moment,
+)
 from outbox.statements.comparing import Difference, compare, is_old, next_state
 from outbox.statements.conf import PeerSettings, peers
+from outbox.statements.fitting import fitting
 from outbox.statements.sender import (
     PATIENCE,
     UNRESOLVED,
@@ -84,13 +93,29 @@ def send(row: Reconciliation, expected: Expected) -> int:
     using, group = expected.using, row.group
     rows = ToState.objects.using(using).filter(group=group)
     room = SENT_AT_ONCE - rows.filter(message_id__isnull=False).count()
-    waiting = list(rows.filter(message_id=None).order_by("since", "-width", "pk")[: max(0, room)])
+    unsent = rows.filter(message_id=None).order_by("since", "-width", "pk")
+    waiting = list(unsent[: max(0, room)])
+    while _refitted(waiting, expected.peer.bucket, using):
+        waiting = list(unsent[: max(0, room)])
     for each in waiting:
         _send(each, expected)
     if waiting:
         row.asked_at = database_now(using)
         row.save(using=using, update_fields=["asked_at"])
     return len(waiting)
+
+
+def _refitted(waiting: Iterable[ToState], bucket: int, using: str) -> bool:
+    """Note what was noted while BUCKET was another as it is to be stated now; False if nothing was.
+
+    The group would refuse it as it is.
+    """
+    old = [each for each in waiting if not is_width(each.width, bucket)]
+    for each in old:
+        each.delete(using=using)
+        first, last = floor(each.since, bucket), ceiling(each.until, bucket)
+        note(each.group, [(first, last)], bucket, type_=each.type, using=using)
+    return bool(old)
 
 
 def _send(row: ToState, expected: Expected) -> None:
@@ -169,7 +194,14 @@ def take(answer: Answer, using: str) -> None:
     expected = Expected.of(row, peer, using)
     until = max(asked.since, min(answer.until, asked.until))
     note(row.group, [(until, asked.until)], asked.width, type_=asked.type, using=using)
-    _Looked(expected, asked, answer, until).write()
+    said = fitting(answer, asked.since, asked.until, asked.width, asked.type)
+    if said.forgotten > asked.since:
+        logger.warning(
+            "Group %s keeps no receipts of what is before %s: nothing is said of that.",
+            row.group,
+            moment(min(said.forgotten, asked.until)).isoformat(),
+        )
+    _Looked(expected, asked, said, until).write()
     send(row, expected)
 
 
@@ -252,8 +284,8 @@ class _Looked:
         oldest = None if kept is None else database_now(self._using) - kept
         here = log.known(message_ids, self._using)
         for each in message_ids:
-            moment = time_in(each)
-            if moment is None or (oldest is not None and moment < oldest):
+            made = time_in(each)
+            if made is None or (oldest is not None and made < oldest):
                 here.add(each)
         return here
 
@@ -312,13 +344,13 @@ class _Looked:
 
     def _new(self, name: tuple[str, str], type_: str, there: str, now: datetime) -> Break:
         kind, message_id = name
-        moment = time_in(message_id)
+        made = time_in(message_id)
         return Break(
             group=self.asked.group,
             kind=kind,
             message_id=message_id,
             type=type_,
-            start=milliseconds(moment) if moment else self.asked.since,
+            start=milliseconds(made) if made else self.asked.since,
             there=there,
             found=now,
             changed=now,
@@ -337,10 +369,17 @@ class _Looked:
         )
         by_type: dict[str, dict[tuple[str, str], Break]] = {}
         for row in rows.iterator():
+            if not self._is_told(row):
+                continue
             if (floor(row.start, width), row.type) not in differ:
                 by_type.setdefault(row.type, {})[row.kind, row.message_id] = row
         for type_, known in by_type.items():
             self._settle(type_, {}, known)
+
+    def _is_told(self, row: Break) -> bool:
+        """Tell whether the answer says anything of the time of a break."""
+        width, bucket = self.asked.width, self.expected.peer.bucket
+        return not is_forgotten(floor(row.start, width), width, bucket, self.answer.forgotten)
 
     def _twice(self) -> None:
         """Write what a handler of the group has handled twice."""
@@ -355,7 +394,7 @@ class _Looked:
             start__lt=self.until,
         )
         known: dict[str, dict[tuple[str, str], Break]] = {}
-        for row in rows.iterator():
+        for row in filter(self._is_told, rows.iterator()):
             known.setdefault(row.type, {})[row.kind, row.message_id] = row
         for type_ in by_type.keys() | known.keys():
             self._settle(type_, by_type.get(type_, {}), known.get(type_, {}))

@@ -106,7 +106,12 @@ def locked(group: str, peer: PeerSettings, using: str) -> Reconciliation:
         Reconciliation.objects.using(using).bulk_create([new], ignore_conflicts=True)
     if connections[using].features.has_select_for_update:
         rows = rows.select_for_update()
-    return rows.get(group=group)
+    row = rows.get(group=group)
+    closed, stated = floor(row.closed, peer.bucket), floor(row.stated, peer.bucket)
+    if (closed, stated) != (row.closed, row.stated):  # BUCKET was another
+        row.closed, row.stated = closed, stated
+        row.save(using=using, update_fields=["closed", "stated"])
+    return row
 
 
 def close(row: Reconciliation, expected: Expected) -> list[int]:

@@ -4,11 +4,10 @@ import msgspec
 
 from outbox.exceptions import UndecodableMessage
 from outbox.message.cloudevents import MAX_ATTRIBUTE
-from outbox.message.event_types import MAX_NAME
 from outbox.message.kinds import STATEMENT
 from outbox.message.patterns import is_pattern
 from outbox.message.requests import is_address
-from outbox.statements.buckets import DAY, HOUR, MAX_TIME, SECOND, is_bucket
+from outbox.statements.buckets import MAX_TIME, is_bucket, is_width
 from outbox.statements.topics import Topic
 from outbox.statements.totals import Total
 
@@ -18,6 +17,8 @@ MOST_LISTED = 20_000
 """Ids in one message; of a single second and type no more are compared."""
 LISTED_AT_ONCE = 1000
 """Ids of a bucket up to which the ids are told, in place of the totals of its seconds."""
+MOST_PATTERNS = 1000
+"""Patterns in one message, of topics or of event types."""
 
 assert STATEMENT.type is not None
 assert STATEMENT.content_type is not None
@@ -57,7 +58,8 @@ class Answer(msgspec.Struct, frozen=True, tag="answer", tag_field="role", kw_onl
 
     `differing` names what the sides do not have the same of: start and type. What is in `listings`
     is told message by message, the rest is to be stated in smaller parts. `twice` are messages that
-    a handler has handled twice. `topics` and `handles` say what the group gets.
+    a handler has handled twice. `topics` and `handles` say what the group gets. Of what is before
+    `forgotten` nothing is said: receipts are not kept for so long.
     """
 
     group: str
@@ -68,6 +70,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer", tag_field="role", kw_onl
     twice: dict[str, str]
     topics: list[Topic]
     handles: list[str]
+    forgotten: int = 0
 
 
 _decoder = msgspec.json.Decoder(Statement | Answer)
@@ -93,13 +96,13 @@ def decode(data: bytes) -> Statement | Answer:
 def _flaw(found: Statement) -> str:
     if not 0 <= found.since <= found.until < MAX_TIME:
         return "its times"
-    if not is_bucket(found.bucket) or found.width not in (DAY, HOUR, found.bucket, SECOND):
+    if not is_bucket(found.bucket) or not is_width(found.width, found.bucket):
         return "its widths"
     if found.since % found.width or found.until % found.width:
         return "its range is not of whole buckets"
     if not is_address(found.address):
         return "its address"
-    if not all(map(is_pattern, found.patterns)):
+    if len(found.patterns) > MOST_PATTERNS or not all(map(is_pattern, found.patterns)):
         return "its patterns"
     if any(each.start % found.width for each in found.totals):
         return "its totals"
@@ -113,6 +116,10 @@ def _flaw_of_answer(found: Answer) -> str:
         return "its topics"
     if not all(map(is_pattern, found.handles)):
         return "what it handles"
-    if any(len(kind) > MAX_NAME for _, kind in found.differing):
-        return "its types"
+    if max(len(found.topics), len(found.handles)) > MOST_PATTERNS:
+        return "how much it says"
+    if any(not 0 <= each.begins < MAX_TIME for each in found.topics):
+        return "its topics"
+    if any(each.ends is not None and not 0 <= each.ends < MAX_TIME for each in found.topics):
+        return "its topics"
     return ""
