@@ -41,7 +41,14 @@ class Closed:
         keep = window()
         if keep is None:
             return 0
-        return self.take(using, min(before, cutoff(using, keep)), limit, run=before)
+        before, run = min(before, cutoff(using, keep)), before
+        if self._delete:
+            return self.take(using, before, limit, run=run)
+        column = _column(self._model)
+        old = self._model._default_manager.using(using).filter(
+            **{f"{column}__lt": before}, state__in=CLOSED
+        )
+        return old[:limit].count()
 
     def take(self, using: str, before: datetime, limit: int, *, run: datetime) -> int:
         """Delete rows that are over since before `before`; calls of a run go on from the last."""
@@ -51,7 +58,7 @@ class Closed:
         old = sql.old_receipts if self._model is Receipt else sql.old_letters
         values = [self._reached, parameter(before, connections[using]), limit]
         rows = ledger.run(old(ledger.vendor), values)
-        if rows and self._delete:
+        if rows:
             numbers = [row[0] for row in rows]
             originals = delete("django_inbox_original", _reference(self._model), len(rows))
             ledger.run(originals, numbers, reads=False)
@@ -113,13 +120,18 @@ def _database_of(model: type[Model]) -> Any:
 
 def _oldest_of(model: type[Receipt | DeadLetter]) -> Callable[[str], datetime | None]:
     """Return what tells since when the first row is over that is not deleted yet."""
-    column = "changed" if model is Receipt else "received"
+    column = _column(model)
 
     def oldest(using: str) -> datetime | None:
         rows = model.objects.using(using).filter(state__in=CLOSED).order_by(column)
         return rows.values_list(column, flat=True).first()
 
     return oldest
+
+
+def _column(model: type[Model]) -> str:
+    """Return since when a row is over."""
+    return "changed" if model is Receipt else "received"
 
 
 def _reference(model: type[Model]) -> str:

@@ -20,6 +20,9 @@ from relay.reports.state import OUT_OF_THE_FLOW, State, cursors
 from relay.sql import retention as sql
 from relay.sql.log import SQLITE_CURSOR
 
+COUNTED_AT_ONCE = 10_000
+"""Messages that one statement looks at which only counts them."""
+
 
 @dataclass(slots=True)
 class Run:
@@ -62,7 +65,7 @@ class Messages:
     def _on_postgresql(self, using: str, run: Run, lane: int, limit: int) -> int:
         """Look at the next rows of a lane; leave it if they end there, or are all too young."""
         relays = relay_settings().items()
-        size = limit if self._delete else max(limit, BATCH)
+        size = limit if self._delete else min(max(limit, BATCH), COUNTED_AT_ONCE)
         parameters = {
             "lane": lane,
             "after": run.places[lane],
@@ -122,11 +125,12 @@ class Checkpoints:
 
     def _of_chain(self, newest: Checkpoint, using: str, before: datetime, limit: int) -> int:
         checkpoints = Checkpoint.objects.using(using)
-        oldest = (
-            _prunable(checkpoints, newest).order_by("previous").values_list("pk", "created")[:limit]
-        )
+        prunable = _prunable(checkpoints, newest)
+        if not self._delete:
+            return prunable.filter(created__lt=before)[:limit].count()
+        oldest = prunable.order_by("previous").values_list("pk", "created")[:limit]
         old = [pk for pk, created in oldest if created < before]
-        return checkpoints.filter(pk__in=old).delete()[0] if self._delete else len(old)
+        return checkpoints.filter(pk__in=old).delete()[0]
 
 
 class Settled:
@@ -137,9 +141,11 @@ class Settled:
 
     def __call__(self, using: str, *, before: datetime, limit: int) -> int:
         rows = Parked.objects.using(using)
-        old = rows.filter(settled_at__lt=before).order_by("settled_at")
-        found = list(old.values_list("pk", flat=True)[:limit])
-        return rows.filter(pk__in=found).delete()[0] if self._delete else len(found)
+        old = rows.filter(settled_at__lt=before)
+        if not self._delete:
+            return old[:limit].count()
+        found = list(old.order_by("settled_at").values_list("pk", flat=True)[:limit])
+        return rows.filter(pk__in=found).delete()[0]
 
 
 prunable_messages: Callable[..., int] = Messages(delete=False)

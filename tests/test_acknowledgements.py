@@ -533,6 +533,42 @@ def test_rows_are_kept_as_long_as_messages(caplog: pytest.LogCaptureFixture) -> 
     assert "1 acknowledgement never told" in caplog.text
 
 
+def test_what_is_scheduled_for_long_keeps_nothing_else() -> None:
+    """Its rows are older than those of messages that were sent since, and stay."""
+    for number in range(3):
+        with transaction.atomic():
+            later = outbox.emit(Parcel(1), delay=timedelta(days=300))
+        Acknowledgement.objects.filter(message_id=later.id).update(
+            message_id=made(datetime.now(UTC) - timedelta(days=20), number)
+        )
+    sent = send(4)
+    before = Acknowledgement.objects.get(message_id=sent[0].id, group="billing").sent_at
+    Acknowledgement.objects.filter(message_id__in=[each.id for each in sent[:3]]).update(
+        sent_at=before - timedelta(days=8)
+    )
+    [pruner] = [each for each in pruners() if each.name == "acknowledgements"]
+    assert pruner.count is not None
+    limit = before - timedelta(days=7)
+    assert pruner.count("default", before=limit, limit=100) == 6
+    assert [pruner.prune("default", before=limit, limit=5) for _ in range(2)] == [5, 1]
+    assert Acknowledgement.objects.count() == 6 + 2
+
+
+def made(at: datetime, number: int) -> uuid.UUID:
+    """Return a UUIDv7 that was made at a time."""
+    return uuid.UUID(int=(int(at.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62) | number)
+
+
+def test_a_run_of_retention_ends_where_all_is_young() -> None:
+    """One statement, however many rows there are."""
+    send(10)
+    before = Acknowledgement.objects.first().sent_at - timedelta(days=7)  # type: ignore[union-attr]
+    [pruner] = [each for each in pruners() if each.name == "acknowledgements"]
+    with CaptureQueriesContext(connection) as captured:
+        assert pruner.prune("default", before=before, limit=2) == 0
+    assert len(statements(captured)) == 1
+
+
 # --- Checks ---------------------------------------------------------------------------------------
 
 

@@ -23,9 +23,11 @@ class Unanswered:
         if keep is None:
             return 0
         rows = OpenRequest.objects.using(using)
-        old = rows.filter(opened_at__lt=min(before, cutoff(using, keep))).order_by("opened_at")
-        found = list(old.values_list("pk", flat=True)[:limit])
-        return rows.filter(pk__in=found).delete()[0] if self._delete else len(found)
+        old = rows.filter(opened_at__lt=min(before, cutoff(using, keep)))
+        if not self._delete:
+            return old[:limit].count()
+        found = list(old.order_by("opened_at").values_list("pk", flat=True)[:limit])
+        return rows.filter(pk__in=found).delete()[0]
 
 
 def oldest(using: str) -> datetime | None:

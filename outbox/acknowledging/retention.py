@@ -1,9 +1,12 @@
 """Forget acknowledgements with the messages that they are of."""
 
 import logging
+import threading
+from dataclasses import dataclass
 from datetime import datetime
 
-from outbox.extensions.pruning import register_pruner
+from outbox.extensions.pruning import BATCH, register_pruner
+from outbox.message.ids import time_of
 from outbox.models import Acknowledgement
 from outbox.nouns import counted
 from outbox.states import Acknowledged
@@ -11,6 +14,14 @@ from outbox.states import Acknowledged
 logger = logging.getLogger("outbox")
 
 OPEN = (Acknowledged.AWAITED, Acknowledged.MISSING)
+
+
+@dataclass(slots=True)
+class Run:
+    """How far the rows have been looked through, so that what is kept is not met again."""
+
+    before: datetime
+    number: int = 0
 
 
 class Old:
@@ -21,20 +32,42 @@ class Old:
 
     def __init__(self, *, delete: bool) -> None:
         self._delete = delete
+        self._runs = threading.local()
 
     def __call__(self, using: str, *, before: datetime, limit: int) -> int:
         rows = Acknowledgement.objects.using(using)
-        # Their numbers are in the order of their times, about: one index is enough.
-        first = list(rows.order_by("pk").values_list("pk", "sent_at", "state")[:limit])
-        old = [(number, state) for number, sent_at, state in first if sent_at < before]
-        if old and self._delete:
-            if never := sum(state in OPEN for _, state in old):
+        if not self._delete:
+            return rows.filter(sent_at__lt=before)[:limit].count()
+        run, found = self._run(using, before), 0
+        # Numbers are in the order in which messages were emitted, about, and so are their ids; one
+        # that was scheduled is sent later, and stays among older ones. So no index is needed.
+        while found < limit:
+            page = list(
+                rows.filter(pk__gt=run.number)
+                .order_by("pk")
+                .values_list("pk", "message_id", "sent_at", "state")[: min(limit - found, BATCH)]
+            )
+            old = {number: state for number, _, sent_at, state in page if sent_at < before}
+            if never := sum(state in OPEN for state in old.values()):
                 logger.warning(
                     "%s never told, and forgotten: OUTBOX['RETENTION'] keeps them no longer.",
                     counted(never, "acknowledgement"),
                 )
-            rows.filter(pk__in=[number for number, _ in old]).delete()
-        return len(old)
+            rows.filter(pk__in=list(old)).delete()
+            found += len(old)
+            if not page:
+                break
+            run.number, message_id, sent_at, _ = page[-1]
+            if not old and (time_of(str(message_id)) or sent_at) >= before:
+                break
+        return found
+
+    def _run(self, using: str, before: datetime) -> Run:
+        runs: dict[str, Run] = vars(self._runs).setdefault("by_database", {})
+        run = runs.get(using)
+        if run is None or run.before != before:
+            run = runs[using] = Run(before)
+        return run
 
 
 def oldest(using: str) -> datetime | None:

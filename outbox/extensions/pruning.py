@@ -19,6 +19,8 @@ from outbox.producer.writing import write_database
 
 BATCH = 1000
 """Rows that one transaction deletes, by default."""
+ALL = 2**31 - 1
+"""The limit of who only counts."""
 
 PRUNE_KEY = zlib.crc32(b"django-outbox-inbox prune")
 
@@ -47,11 +49,11 @@ class Prune(Protocol):
 class Pruner:
     """Some kind of row that is not kept for ever.
 
-    `count`, if there is one, is like `prune` and deletes nothing. `database` returns the alias of
-    the database that holds the rows, as the routers say; `window` how long they are kept, None
-    for ever. `oldest` returns since when the oldest row is there that retention is about, by
-    index; `holds` says in a few words what keeps it, if rows may be old and not yet deleted. Those
-    of a smaller `place` have their turn first.
+    `count`, if there is one, is like `prune` and deletes nothing; it is called once in a run.
+    `database` returns the alias of the database that holds the rows, as the routers say; `window`
+    how long they are kept, None for ever. `oldest` returns since when the oldest row is there that
+    retention is about, by index; `holds` says in a few words what keeps it, if rows may be old and
+    not yet deleted. Those of a smaller `place` have their turn first.
     """
 
     name: str

@@ -16,9 +16,11 @@ class Ended:
         self._delete = delete
 
     def __call__(self, using: str, *, before: datetime, limit: int) -> int:
-        rows = Settlement.objects.using(using).filter(settled_at__lt=before).order_by("settled_at")
-        found = list(rows.values_list("request", flat=True)[:limit])
-        if found and self._delete:
+        rows = Settlement.objects.using(using).filter(settled_at__lt=before)
+        if not self._delete:
+            return rows[:limit].count()
+        found = list(rows.order_by("settled_at").values_list("request", flat=True)[:limit])
+        if found:
             Request.objects.using(using).filter(pk__in=found).delete()
         return len(found)
 

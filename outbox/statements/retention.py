@@ -17,9 +17,11 @@ class Totals:
 
     def __call__(self, using: str, *, before: datetime, limit: int) -> int:
         rows = BucketTotal.objects.using(using)
-        old = rows.filter(made__lt=before).order_by("made")
-        found = list(old.values_list("pk", flat=True)[:limit])
-        return rows.filter(pk__in=found).delete()[0] if self._delete else len(found)
+        old = rows.filter(made__lt=before)
+        if not self._delete:
+            return old[:limit].count()
+        found = list(old.order_by("made").values_list("pk", flat=True)[:limit])
+        return rows.filter(pk__in=found).delete()[0]
 
 
 class Breaks:
@@ -33,9 +35,11 @@ class Breaks:
 
     def __call__(self, using: str, *, before: datetime, limit: int) -> int:
         rows = Break.objects.using(using)
-        old = rows.filter(changed__lt=before, state__in=OVER).order_by("changed")
-        found = list(old.values_list("pk", flat=True)[:limit])
-        return rows.filter(pk__in=found).delete()[0] if self._delete else len(found)
+        old = rows.filter(changed__lt=before, state__in=OVER)
+        if not self._delete:
+            return old[:limit].count()
+        found = list(old.order_by("changed").values_list("pk", flat=True)[:limit])
+        return rows.filter(pk__in=found).delete()[0]
 
 
 def oldest_total(using: str) -> datetime | None:

@@ -113,11 +113,13 @@ class Resending:
     def _places(self, ids: Iterable[UUID]) -> dict[UUID, Place]:
         """Return where messages are: in the log, published or not, not yet in it, or gone."""
         found = dict.fromkeys(ids, Place.GONE)
-        later = Scheduled.objects.using(self._using).filter(message_id__in=found)
-        log = Message.objects.using(self._using).filter(message_id__in=found)
-        positions = dict(log.values_list("message_id", "position"))
-        if len(positions) < len(found):
+        log = Message.objects.using(self._using).values_list("message_id", "position")
+        positions = dict(log.filter(message_id__in=found))
+        if others := found.keys() - positions.keys():
+            later = Scheduled.objects.using(self._using).filter(message_id__in=others)
             found |= dict.fromkeys(later.values_list("message_id", flat=True), Place.PENDING)
+            # What was put into the log between these two looks is in neither.
+            positions |= dict(log.filter(message_id__in=others))
         passed = states(list(positions.values()), [self._relay], self._using)
         for name, position in positions.items():
             state = passed.get(position, {}).get(self._relay)

@@ -20,7 +20,16 @@ from outbox.database.limits import limited
 from outbox.extensions.pages import Page, Section, register_page, register_section
 from outbox.extensions.pruning import Pruner, pruners
 from outbox.extensions.storage import register_tables, stored_models
-from outbox.models import Message, Reply, Request, Scheduled, Settlement
+from outbox.models import (
+    Acknowledgement,
+    Break,
+    BucketTotal,
+    Message,
+    Reply,
+    Request,
+    Scheduled,
+    Settlement,
+)
 from outbox.nouns import grouped
 from outbox.reports.tables import Table, tables
 
@@ -132,6 +141,7 @@ def register() -> None:
     """Show the page."""
     register_page(PAGE)
     register_tables(Message, Scheduled, Request, Reply, Settlement)
+    register_tables(Acknowledgement, BucketTotal, Break)
     register_section(
         Section(
             page=PAGE.name,

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from outbox.exceptions import OutboxError
-from outbox.extensions.pruning import BATCH, Pruner, cutoff, prune_batch, pruners, retention
+from outbox.extensions.pruning import ALL, BATCH, Pruner, cutoff, prune_batch, pruners, retention
 from outbox.models import Message
 from outbox.producer.writing import write_database
 from outbox.runtime.arguments import (
@@ -94,7 +94,8 @@ class Command(BaseCommand):
         act = pruner.count if options["dry_run"] else pruner.prune
         if act is None:
             return None
-        before, batch, total = cutoff(using, keep), options["batch"], 0
+        batch = ALL if options["dry_run"] else options["batch"]
+        before, total = cutoff(using, keep), 0
         while not shutdown.requested:
             count = prune_batch(act, using, before=before, limit=batch) or 0
             total += count

@@ -2,8 +2,8 @@
 
 Receivers share nothing: each has a few threads at most. A page waits for nobody longer than its
 time. What has not been answered by then is parked, and its answer is taken when it comes round: it
-is not sent twice, unless this process ends in between. A receiver that is away is left alone for
-longer and longer, and what it should get is parked meanwhile.
+is not sent twice, unless this process ends in between, or another one has the next turn. A receiver
+that is away is left alone for longer and longer, and what it should get is parked meanwhile.
 """
 
 import random

@@ -2,9 +2,10 @@
 
 import json
 import signal
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -13,12 +14,15 @@ from django.db.models import F
 from django.test import override_settings
 
 import outbox
-from outbox.models import Message
+from inbox.models import DeadLetter, OpenRequest, Receipt
+from outbox.models import Acknowledgement, Break, BucketTotal, Message, Request, Settlement
+from relay.models import Parked
 from tests.kit.processes import running
 from tests.testapp.events import Happened
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
 
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 LOCAL = {"default": {"BACKEND": "relay.brokers.local.LocalBroker"}}
 
 
@@ -86,6 +90,68 @@ def test_a_dry_run_deletes_nothing() -> None:
     assert found["rows"]["messages"] == 12
     assert found["dry_run"]
     assert Message.objects.count() == 12
+
+
+def old_rows() -> None:
+    """Write two rows, from long ago, of each kind that has no other test here."""
+    for number in range(2):
+        asked = Request.objects.create(
+            message_id=uuid4(),
+            expiry_id=uuid4(),
+            version=1,
+            wanted=1,
+            asked_at=LONG_AGO,
+            deadline=LONG_AGO,
+        )
+        Settlement.objects.create(request=asked, outcome="expired", settled_at=LONG_AGO)
+        Acknowledgement.objects.create(
+            message_id=uuid4(),
+            group="billing",
+            state="handled",
+            sent_at=LONG_AGO,
+            within=60,
+            resends=0,
+            most=5,
+        )
+        BucketTotal.objects.create(group="billing", start=number, type="a", count=1, made=LONG_AGO)
+        Break.objects.create(
+            group="billing", message_id=str(number), start=0, state="repaired", changed=LONG_AGO
+        )
+        OpenRequest.objects.create(
+            message_id=str(number), source="/shop", version=1, opened_at=LONG_AGO
+        )
+        Receipt.objects.create(
+            message_id=str(number), handler="a", source="/shop", state="processed", changed=LONG_AGO
+        )
+        DeadLetter.objects.create(digest=str(number), state="discarded", received=LONG_AGO)
+        Parked.objects.create(
+            relay="default",
+            lane=0,
+            position=number,
+            message_id=uuid4(),
+            state="discarded",
+            parked_at=LONG_AGO,
+            settled_at=LONG_AGO,
+        )
+
+
+def test_a_dry_run_counts_each_row_once() -> None:
+    """Also where there is more than a batch; what is deleted then is as much."""
+    publish(2)
+    old_rows()
+    counted = prune("--dry-run", "--batch", "1")["rows"]
+    assert {name for name, count in counted.items() if count == 2} >= {
+        "messages",
+        "requests",
+        "acknowledgements",
+        "totals of buckets",
+        "breaks",
+        "open requests",
+        "receipts",
+        "dead letters",
+        "parked",
+    }
+    assert prune("--batch", "1")["rows"] == counted
 
 
 def test_words_for_people() -> None:

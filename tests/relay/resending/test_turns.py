@@ -15,7 +15,7 @@ from inbox.handlers.registry import handlers
 from inbox.replies import taking
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import registry
-from outbox.models import Acknowledgement, Message
+from outbox.models import Acknowledgement, Message, Scheduled, StoredEnvelope
 from outbox.producer.scheduling import cancel
 from outbox.signals import unacknowledged
 from outbox.states import Acknowledged
@@ -232,6 +232,28 @@ def test_what_is_gone_is_given_up(scene: Scene) -> None:
     pass_time()
     assert scene.turn() == []
     assert of(message)["billing"] == ("given_up", 0, "gone")
+
+
+def test_what_is_delivered_while_a_turn_looks_for_it_is_not_gone(scene: Scene) -> None:
+    """It is in the log when what is scheduled is looked through, and was not before."""
+    [message] = scene.send(publish=False, delay=timedelta(minutes=1))
+    pass_time()
+    looked: list[str] = []
+
+    def deliver(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        found = execute(sql, params, many, context)
+        if not looked and 'FROM "django_outbox_message"' in sql:
+            looked.append(sql)
+            row = Scheduled.objects.get()
+            fields = [each.attname for each in StoredEnvelope._meta.fields]
+            Message(lane=0, **{name: getattr(row, name) for name in fields}).save()
+            row.delete()
+        return found
+
+    with connection.execute_wrapper(deliver):
+        assert scene.turn() == []
+    assert looked
+    assert of(message)["billing"] == ("awaited", 0, "unpublished")
 
 
 def test_a_queue_that_vanishes_meanwhile_costs_no_resend(scene: Scene) -> None:
