@@ -61,6 +61,7 @@ def conforms(project: Path, server: RedisServer) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_broker_of_the_page_passes_the_suite(project: Path, server: RedisServer) -> None:
     """All of it, but for what it does not declare."""
     printed = conforms(project, server)
@@ -92,6 +93,7 @@ def test_a_mistake_in_it_is_found(right: str, project: Path, server: RedisServer
     assert " failed" in conforms(project, server)
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_a_relay_publishes_by_it(
     project: Path, server: RedisServer, monkeypatch: pytest.MonkeyPatch

@@ -35,6 +35,7 @@ def test_the_settings(example: str) -> None:
     assert parse(OutboxSettings, names["OUTBOX"], "OUTBOX").METRICS
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="the process needs the database")
 @pytest.mark.django_db(transaction=True)
 def test_what_a_relay_says(database_url: str) -> None:
@@ -92,6 +93,7 @@ metrics.get_meter_provider().shutdown()
 """
 
 
+@pytest.mark.slow
 def test_the_provider() -> None:
     """What is counted is exported by what the project has set, though it was set later."""
     printed = subprocess.check_output(

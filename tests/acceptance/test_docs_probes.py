@@ -44,6 +44,7 @@ def container() -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="the process needs the database")
 @pytest.mark.django_db(transaction=True)
 def test_the_container_answers_its_probes(database_url: str) -> None:

@@ -303,6 +303,7 @@ def test_the_page_says_what_the_code_says_of_people() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("user", "arguments", "revoked"),
     [

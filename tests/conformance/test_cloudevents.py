@@ -15,7 +15,8 @@ from django.db import transaction
 import outbox
 from outbox.message import cloudevents, codec
 from outbox.message.event_types import registry
-from tests.outbox.helpers import PLAIN, Placed
+from tests.outbox.helpers import PLAIN
+from tests.outbox.placed import Placed
 
 
 class Raw(JSONFormat):

@@ -296,6 +296,7 @@ def alive(pids: set[int]) -> int:
         return int(cursor.fetchone()[0])
 
 
+@pytest.mark.slow
 @postgresql
 def test_a_signal_finishes_the_batches_of_all_and_exits_0(
     queue: Queue, database_url: str, handling: Handling, broker_url: str

@@ -18,15 +18,6 @@ from outbox.models import Message
 from relay.log import open_log
 
 
-@outbox.event("tests.placed", key="order_id")
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """What most tests emit."""
-
-    order_id: int
-    note: str = ""
-
-
 class Size(Enum):
     SMALL = "s"
     LARGE = "l"

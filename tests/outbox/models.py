@@ -5,7 +5,7 @@ from typing import Any
 from django.db import models
 
 import outbox
-from tests.outbox.helpers import Placed
+from tests.outbox.placed import Placed
 
 
 class Thing(outbox.EmitsEvents, models.Model):

@@ -24,7 +24,7 @@ from outbox.extensions.diagnosis import (
     register_examiner,
     worst,
 )
-from tests.outbox.helpers import Placed
+from tests.outbox.placed import Placed
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db]
 

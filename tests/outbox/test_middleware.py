@@ -19,7 +19,7 @@ from outbox.message.celery_task import CORRELATION_ID, TRACE_PARENT
 from outbox.message.context import Context, current_context
 from outbox.middleware import CorrelationMiddleware
 from outbox.models import Message
-from tests.outbox.helpers import Placed
+from tests.outbox.placed import Placed
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
 

@@ -6,7 +6,8 @@ from django.db import connection, transaction
 
 import outbox
 from outbox.producer import sql
-from tests.outbox.helpers import Placed, logged
+from tests.outbox.helpers import logged
+from tests.outbox.placed import Placed
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
 

@@ -6,7 +6,8 @@ from django.db import connection, transaction
 import outbox
 from outbox.models import Message
 from outbox.producer import sql
-from tests.outbox.helpers import Placed, rows
+from tests.outbox.helpers import rows
+from tests.outbox.placed import Placed
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="about PostgreSQL")

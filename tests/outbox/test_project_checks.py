@@ -10,6 +10,8 @@ import pytest
 
 from tests.kit.processes import ROOT
 
+pytestmark = pytest.mark.slow
+
 APPS = "'outbox', 'relay', 'inbox'"
 LOCAL = "{'default': {'BACKEND': 'relay.brokers.local.LocalBroker'}}"
 CELERY = (

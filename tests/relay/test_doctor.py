@@ -61,6 +61,7 @@ def test_nobody_publishes() -> None:
     assert "--relay mine" in one.hint
 
 
+@pytest.mark.slow
 def test_somebody_is_there_and_nothing_moves(database_url: str) -> None:
     """A process that listens: then its log says why."""
     commit(3)

@@ -205,6 +205,7 @@ def test_a_database_error_puts_it_off(clock: Clock, caplog: pytest.LogCaptureFix
     assert turns(keeper, clock, 1, lambda: not Message.objects.exists()) == 1
 
 
+@pytest.mark.slow
 def test_a_running_relay_prunes(database_url: str) -> None:
     """A real relay publishes, and some time later what it published long ago is gone."""
     if connection.vendor != "postgresql":

@@ -87,6 +87,7 @@ def send(*paths: str) -> None:
             outbox.emit("django.task.default", payload_of(path))
 
 
+@pytest.mark.slow
 @postgresql
 @pytest.mark.parametrize("way", ["consumer", "relay"])
 def test_a_message_imports_nothing(
@@ -176,6 +177,7 @@ def in_a_process(then: str, options: str = "{}") -> str:
     return python(PROGRAM.format(options=options, then=then), DJANGO_SETTINGS_MODULE="")
 
 
+@pytest.mark.slow
 def test_tasks_of_apps_are_imported_at_the_start() -> None:
     """By django.setup() alone, in every process that may run or enqueue one."""
     printed = in_a_process("print('tests.testapp.tasks' in sys.modules)")
@@ -183,6 +185,7 @@ def test_tasks_of_apps_are_imported_at_the_start() -> None:
     assert printed.split() == ["True"]
 
 
+@pytest.mark.slow
 def test_other_modules_are_named_in_a_setting() -> None:
     printed = in_a_process(
         "print(registered.look_up('tests.inbox.task_functions.add').name)",
@@ -212,6 +215,7 @@ def test_modules_are_a_list_of_names(modules: Any) -> None:
     assert (error.id, "MODULES must be a list" in error.msg) == ("inbox.E003", True)
 
 
+@pytest.mark.slow
 def test_a_task_that_nobody_else_knows_is_told() -> None:
     """One in a module that was imported after the start, by the pages of a site say."""
     printed = in_a_process(

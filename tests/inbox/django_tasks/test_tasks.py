@@ -499,6 +499,7 @@ except (ConfigurationError, ImportError) as exc:
     assert printed.split()[-1] in ("ConfigurationError", "ModuleNotFoundError")
 
 
+@pytest.mark.slow
 @postgresql
 def test_a_consumer_runs_tasks(queue: Queue, database_url: str) -> None:
     """With RabbitMQ between relay and consumer, in processes of their own."""

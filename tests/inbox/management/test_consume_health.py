@@ -35,6 +35,7 @@ def environment(queue: Queue, handling: Handling, database_url: str) -> dict[str
     }
 
 
+@pytest.mark.slow
 def test_a_consumer_whose_broker_goes_away_is_alive_and_not_ready(
     own_queue: Queue, handling: Handling, database_url: str, rabbit_node: RabbitNode
 ) -> None:
@@ -53,6 +54,7 @@ def test_a_consumer_whose_broker_goes_away_is_alive_and_not_ready(
         assert process.wait() == 0, process.output
 
 
+@pytest.mark.slow
 def test_a_handler_that_takes_too_long_makes_it_not_alive(
     queue: Queue, handling: Handling, database_url: str
 ) -> None:
@@ -73,6 +75,7 @@ def test_a_handler_that_takes_too_long_makes_it_not_alive(
         process.wait_for(lambda: effects() == [1])
 
 
+@pytest.mark.slow
 def test_a_call_that_cannot_be_meant(queue: Queue, handling: Handling, database_url: str) -> None:
     """Exit code 2, as for other such calls."""
     environ = environment(queue, handling, database_url)

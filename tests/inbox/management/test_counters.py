@@ -50,6 +50,7 @@ def emit(*numbers: int) -> None:
         outbox.emit_many([Happened("k", number) for number in numbers])
 
 
+@pytest.mark.slow
 def test_counters_rise_and_survive_a_process(
     environ: dict[str, str], queue: Queue, stack: ExitStack
 ) -> None:
@@ -109,6 +110,7 @@ def test_counters_rise_and_survive_a_process(
         assert (target["health"], target["lastError"]) == ("up", "")
 
 
+@pytest.mark.slow
 def test_off_there_is_no_page(environ: dict[str, str], queue: Queue, stack: ExitStack) -> None:
     """The probes are there, and nothing else is named or answered."""
     environ["TEST_OUTBOX"] = "{}"

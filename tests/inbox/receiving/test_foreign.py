@@ -443,6 +443,7 @@ def test_a_batch_of_many_events_takes_several_transactions(
     assert queue.drain().progress.received == 0
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_within_a_batch_of_many_events(
     queue: Queue, database_url: str, handling: Handling
 ) -> None:

@@ -403,6 +403,7 @@ def test_a_consumer_that_can_hold_no_less_ends(
     assert effects() == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_message_whose_reading_ends_the_process_does_not_stop_a_group(
     broker_url: str, database_url: str

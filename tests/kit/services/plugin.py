@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 
@@ -18,8 +19,8 @@ import pytest
 from project.embedded import server
 from tests.kit.services import axe, broker, browser, prometheus
 
-FIRST = ("upstream", "browser", "acceptance", "faults", "moves", "crash")
-"""Directories of what takes long and mostly waits: begun last, it would keep one core idle."""
+SECONDS = {"foreign": 180, "mutant": 60, "pages": 60, "slow": 8}
+"""About how long a test with such a mark takes; another one takes a tenth of a second."""
 AMQP = "publishing and consuming over AMQP"
 PAGES = "the admin in a real browser"
 READERS = "the admin for screen readers"
@@ -75,8 +76,15 @@ def _use_up_ids(url: str) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with what takes long, and leave out what only SQLite has, but on SQLite."""
-    items.sort(key=lambda item: not set(FIRST) & set(item.path.relative_to(TESTS).parts))
+    """Begin with the files that take longest, and leave out what only SQLite has, but on SQLite.
+
+    The tests of a file run one after the other: begun last, a long one would keep a core idle.
+    """
+    weights = Counter[Path]()
+    for item in items:
+        marks = (seconds for mark, seconds in SECONDS.items() if item.get_closest_marker(mark))
+        weights[item.path] += max(marks, default=0.1)
+    items.sort(key=lambda item: -weights[item.path])
     if os.environ["DATABASE_URL"].startswith("sqlite"):
         return
     left_out = [item for item in items if item.get_closest_marker("only_sqlite")]

@@ -22,6 +22,7 @@ SEND = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("django", [True, False], ids=["settings", "no settings"])
 def test_a_script_sends_as_with_celery(script: Script, django: bool) -> None:
     """Every way of it, without django.setup() and even without settings."""
@@ -38,6 +39,7 @@ TOLD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outside", TOLD)
 def test_what_needs_the_outbox_says_that_django_is_not_set_up(script: Script, outside: str) -> None:
     """Instead of what Django says of its registry; and what may go, goes."""
@@ -61,6 +63,7 @@ with app.producer_or_acquire(app.amqp.Producer(app.connection_for_write())) as p
     assert script.arrived() == [[3], [4]]
 
 
+@pytest.mark.slow
 def test_no_task_leaves_a_transaction_unnoticed(script: Script) -> None:
     """Who uses the database alone, and has no apps, is not told that the task commits with it."""
     program = """
@@ -94,6 +97,7 @@ def celery(*arguments: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_celery_command_sends(script: Script) -> None:
     """`celery call`, as it comes, and with arguments for a task that it knows."""
     celery("call", "script.add", "--args", "[7]", **script.environment())

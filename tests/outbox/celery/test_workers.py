@@ -56,6 +56,7 @@ print(sorted(ran))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["solo", "threads"])
 def test_an_embedded_worker_changes_nothing_for_the_others(script: Script, pool: str) -> None:
     """As pytest's celery_worker: what it sends is a worker's, what the test sends is not."""

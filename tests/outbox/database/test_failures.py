@@ -227,6 +227,7 @@ for statement, parameters in [
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="about PostgreSQL's library")
 @pytest.mark.django_db(transaction=True)
 def test_a_process_without_memory_for_a_result_or_a_statement_is_told_from_an_outage() -> None:

@@ -13,7 +13,8 @@ from django.test.utils import CaptureQueriesContext
 import outbox
 from outbox.database.failures import is_outage
 from outbox.database.prepared import bound_cursor, counting_cursor, prepared_cursor
-from tests.outbox.helpers import Placed, logged
+from tests.outbox.helpers import logged
+from tests.outbox.placed import Placed
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

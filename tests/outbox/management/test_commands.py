@@ -29,6 +29,7 @@ def test_an_unknown_database_is_a_clear_error(command: tuple[str, ...]) -> None:
         call_command(*command, "--database", "nope")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

@@ -77,6 +77,7 @@ def test_all_three_apps_are_examined():
     assert {"inbox.dead", "inbox.queue"} <= ids
 
 
+@pytest.mark.slow
 def test_without_migrations_it_says_what_to_do():
     """A database that was not migrated is an error with a hint, not a traceback."""
     code, output = run("doctor", DATABASE_URL="sqlite://:memory:", BROKER_URL="")
@@ -95,6 +96,7 @@ def test_broken_settings_are_a_finding():
     assert "NOPE" in output
 
 
+@pytest.mark.slow
 def test_it_watches_until_it_is_stopped():
     """A database that was not migrated is told once, however often it looks."""
     away = {"DATABASE_URL": "sqlite://:memory:", "BROKER_URL": ""}

@@ -196,6 +196,7 @@ def test_a_batch_out_of_bounds(size: str) -> None:
         call_command("outbox_prune", "--batch", size)
 
 
+@pytest.mark.slow
 def test_sigterm_ends_it_after_the_batch(database_url: str) -> None:
     """The batch under way is committed, the rest stays, and the exit code is 0."""
     if connection.vendor != "postgresql":

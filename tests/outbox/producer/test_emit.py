@@ -18,18 +18,8 @@ from outbox.models import Message
 from outbox.producer import sql
 from outbox.producer.writing import COPY_FROM
 from tests.kit.sessions import sessions
-from tests.outbox.helpers import (
-    Billed,
-    Line,
-    Packed,
-    Placed,
-    Rich,
-    Size,
-    logged,
-    notes,
-    rows,
-    statements,
-)
+from tests.outbox.helpers import Billed, Line, Packed, Rich, Size, logged, notes, rows, statements
+from tests.outbox.placed import Placed
 
 pytestmark = [pytest.mark.sqlite]
 

@@ -15,8 +15,9 @@ from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 
 import outbox
-from tests.outbox.helpers import Placed, notes, rows, statements
+from tests.outbox.helpers import notes, rows, statements
 from tests.outbox.models import ConcreteThing, OwnSave, SpecialThing, Thing, ThingProxy
+from tests.outbox.placed import Placed
 from tests.outbox.producer.things import Oops, listening, thing
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]

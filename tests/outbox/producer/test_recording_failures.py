@@ -12,8 +12,9 @@ from django.test.utils import CaptureQueriesContext
 
 import outbox
 from outbox.models import Message
-from tests.outbox.helpers import Placed, notes
+from tests.outbox.helpers import notes
 from tests.outbox.models import Thing
+from tests.outbox.placed import Placed
 from tests.outbox.producer.things import Oops, listening, thing
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]

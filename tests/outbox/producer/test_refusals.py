@@ -13,7 +13,8 @@ from django.db import transaction
 
 import outbox
 from outbox.models import Message
-from tests.outbox.helpers import Billed, Line, Packed, Placed, Rich
+from tests.outbox.helpers import Billed, Line, Packed, Rich
+from tests.outbox.placed import Placed
 from tests.outbox.producer.test_emit import RICH
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db]

@@ -20,8 +20,9 @@ from outbox.producer import emit as emitting
 from outbox.producer import scheduling
 from outbox.producer.scheduling import deliver_due, next_due
 from tests.kit.sessions import sessions
-from tests.outbox.helpers import Placed, logged, notes, statements
+from tests.outbox.helpers import logged, notes, statements
 from tests.outbox.models import Thing
+from tests.outbox.placed import Placed
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
 

@@ -9,7 +9,8 @@ from django.test.utils import CaptureQueriesContext
 
 import outbox
 from outbox.producer import wakeup
-from tests.outbox.helpers import Placed, logged, statements
+from tests.outbox.helpers import logged, statements
+from tests.outbox.placed import Placed
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

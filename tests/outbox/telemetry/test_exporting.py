@@ -149,6 +149,7 @@ print(exporting.text().decode())
 """
 
 
+@pytest.mark.slow
 def test_several_workers_of_a_web_server(tmp_path: Path) -> None:
     """With PROMETHEUS_MULTIPROC_DIR any of them tells the numbers of all, also of those that ended;
     what the project counts itself is not among them."""

@@ -399,6 +399,7 @@ class TestCommand:
         with pytest.raises(CommandError, match="must be a port"):
             call_command("metrics", f"--port={port}")
 
+    @pytest.mark.slow
     @pytest.mark.skipif(connection.vendor != "postgresql", reason="the process needs the database")
     @pytest.mark.django_db(transaction=True)
     def test_it_serves_until_it_is_stopped(self, database_url: str) -> None:

@@ -71,6 +71,7 @@ def server(impatient: Path, database_url: str) -> Iterator[Prometheus]:
             found.close()
 
 
+@pytest.mark.slow
 def test_from_a_row_to_an_alert(server: Prometheus) -> None:
     """What waits is seen, every panel of the board has an answer, and the alert fires."""
     until(lambda: sum(value for _, value in server.query("relay_pending_messages")) == 3)
@@ -98,6 +99,7 @@ def test_from_a_row_to_an_alert(server: Prometheus) -> None:
         assert result or without, panel["title"]
 
 
+@pytest.mark.slow
 def test_every_rule_is_healthy(server: Prometheus) -> None:
     """Each of them can be evaluated over what is really there."""
     until(lambda: server.query("outbox_scrape_ok"))

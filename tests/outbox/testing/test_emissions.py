@@ -24,8 +24,9 @@ from outbox.testing import (
     sent_tasks,
 )
 from tests.outbox.celery.support import new_app
-from tests.outbox.helpers import Packed, Placed
+from tests.outbox.helpers import Packed
 from tests.outbox.models import Thing
+from tests.outbox.placed import Placed
 from tests.testapp.models import Effect
 
 pytestmark = [pytest.mark.django_db, pytest.mark.sqlite]

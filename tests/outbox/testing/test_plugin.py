@@ -48,6 +48,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_project_without_django_pays_nothing(project: Path) -> None:
     """Not even an import."""
     (project / "test_plain.py").write_text(WITHOUT_DJANGO)
@@ -57,6 +58,7 @@ def test_a_project_without_django_pays_nothing(project: Path) -> None:
     assert "1 passed" in done.stdout, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("-n", "1"), ("-p", "no:django")])
 def test_the_guard_is_on(project: Path, options: tuple[str, ...]) -> None:
     """Without any configuration, whatever other plugins there are; a mark takes it off."""
@@ -66,6 +68,7 @@ def test_the_guard_is_on(project: Path, options: tuple[str, ...]) -> None:
     assert "3 passed" in done.stdout, done.stdout
 
 
+@pytest.mark.slow
 def test_it_is_on_for_fixtures(project: Path) -> None:
     """What they set up may reach a broker as well."""
     (project / "test_guard.py").write_text(
@@ -77,6 +80,7 @@ def test_it_is_on_for_fixtures(project: Path) -> None:
     assert "3 passed, 1 error" in done.stdout, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["outbox", "pytest_outbox"])
 def test_it_can_be_left_out(project: Path, name: str) -> None:
     """By either name; then nothing is guarded, and there is no mark."""
@@ -87,6 +91,7 @@ def test_it_can_be_left_out(project: Path, name: str) -> None:
     assert "DID NOT RAISE" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_project_can_switch_it_off(project: Path) -> None:
     """For all its tests, as this one does."""
     with (project / "pytest.ini").open("a") as file:

@@ -28,6 +28,7 @@ def python(tmp_path: Path):
     return run
 
 
+@pytest.mark.slow
 def test_loading_starts_nothing(python, tmp_path: Path):
     """Checks, imports and the shell do not start a server; a connection does."""
     python(
@@ -40,6 +41,7 @@ def test_loading_starts_nothing(python, tmp_path: Path):
     assert not (tmp_path / "pg").exists()
 
 
+@pytest.mark.slow
 def test_the_first_connection_starts_the_server(python, tmp_path: Path):
     """A query works without any preparation, and the process stops what it has started."""
     printed = python(
@@ -53,6 +55,7 @@ def test_the_first_connection_starts_the_server(python, tmp_path: Path):
     assert not (tmp_path / "pg" / "postmaster.pid").exists()
 
 
+@pytest.mark.slow
 def test_dbshell_uses_the_psql_of_the_wheel(python):
     """The interactive shell needs no installed PostgreSQL either."""
     printed = python(

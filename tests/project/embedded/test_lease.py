@@ -40,6 +40,7 @@ def test_the_only_user_is_the_last(tmp_path: Path):
     assert not lease.release()
 
 
+@pytest.mark.slow
 def test_one_of_two_is_not_the_last(tmp_path: Path, other_user: subprocess.Popen):
     """A resource stays in use while another process uses it."""
     lease = Lease(tmp_path / "pg")
@@ -48,6 +49,7 @@ def test_one_of_two_is_not_the_last(tmp_path: Path, other_user: subprocess.Popen
     assert not lease.release()
 
 
+@pytest.mark.slow
 def test_a_killed_user_does_not_count(tmp_path: Path, other_user: subprocess.Popen):
     """A process that was killed leaves nothing behind that keeps the resource in use."""
     lease = Lease(tmp_path / "pg")

@@ -68,6 +68,7 @@ def _answers(url: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_the_last_user_stops_the_server(data: Path):
     """Two processes share one server, which runs until both have left."""
     first, second = User(data), User(data)
@@ -80,6 +81,7 @@ def test_the_last_user_stops_the_server(data: Path):
     assert not _answers(second.url)
 
 
+@pytest.mark.slow
 def test_a_killed_user_does_not_keep_the_server(data: Path):
     """After SIGKILL of one process the other is the last one, and stops the server."""
     killed, other = User(data), User(data)
@@ -90,6 +92,7 @@ def test_a_killed_user_does_not_keep_the_server(data: Path):
     assert not _answers(other.url)
 
 
+@pytest.mark.slow
 def test_the_data_survives_a_crash_of_the_server(data: Path):
     """What was committed is there after the server was killed and started again."""
     user = User(data)
@@ -104,6 +107,7 @@ def test_the_data_survives_a_crash_of_the_server(data: Path):
     again.leave()
 
 
+@pytest.mark.slow
 def test_the_pid_of_a_dead_server_may_belong_to_another_process(data: Path):
     """The server starts although its stale pid file names a living process, such as this one."""
     user = User(data)
@@ -116,6 +120,7 @@ def test_the_pid_of_a_dead_server_may_belong_to_another_process(data: Path):
     again.leave()
 
 
+@pytest.mark.slow
 def test_an_interrupted_initdb_is_repeated(data: Path):
     """What a killed initdb left behind is not taken for a database."""
     unfinished = data.with_name("pg.new")
@@ -151,6 +156,7 @@ def test_data_of_another_version_is_refused(data: Path):
         Server.at(data).start()
 
 
+@pytest.mark.slow
 def test_a_failed_start_shows_the_log(data: Path):
     """The reason, which only the server's log knows, is in the error."""
     User(data).leave()
@@ -160,6 +166,7 @@ def test_a_failed_start_shows_the_log(data: Path):
         Server.at(data).start()
 
 
+@pytest.mark.slow
 def test_nobody_else_can_connect(data: Path):
     """There is no network address to connect to, and the socket's directory is closed to others."""
     user = User(data)
@@ -169,6 +176,7 @@ def test_nobody_else_can_connect(data: Path):
     user.leave()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not account.is_root(), reason="needs root, who may not run PostgreSQL")
 def test_root_runs_it_under_another_account(data: Path):
     """The server of root runs as an account of its own, with none of root's groups."""

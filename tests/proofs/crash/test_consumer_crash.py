@@ -25,7 +25,7 @@ from tests.kit.waiting import until
 from tests.proofs.crash.two_groups import GUILTY, INNOCENT
 from tests.testapp.models import Effect
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 MESSAGES = 60
 

@@ -15,7 +15,7 @@ from tests.relay.log.moving import move_from_higher
 from tests.testapp.events import Happened
 from tests.testapp.models import Effect
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 
 def commit(*numbers: int) -> None:

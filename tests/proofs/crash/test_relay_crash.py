@@ -16,7 +16,7 @@ from tests.kit.support import Counted
 from tests.testapp.events import Happened
 from tests.testapp.models import Effect
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 KEYS = "abcde"
 PER_KEY = 20

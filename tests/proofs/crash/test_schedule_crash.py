@@ -12,7 +12,7 @@ from tests.kit.processes import Process, run
 from tests.testapp.events import Happened
 from tests.testapp.models import Effect
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.mark.parametrize(

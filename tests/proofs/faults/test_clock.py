@@ -19,6 +19,7 @@ for line in iter(input, ""):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "step"),
     [(clock.FORWARDS, clock.STEP_SECONDS), (clock.BACK, -clock.STEP_SECONDS)],

@@ -26,6 +26,7 @@ def local(database_url: str) -> dict[str, str]:
     return {"DATABASE_URL": database_url, "BROKER_URL": ""}
 
 
+@pytest.mark.slow
 def test_a_relay_that_publishes_is_alive_and_ready(local: dict[str, str]) -> None:
     """And ends in order as ever."""
     with running("relay", "--health-port", "0", **local) as process:
@@ -36,6 +37,7 @@ def test_a_relay_that_publishes_is_alive_and_ready(local: dict[str, str]) -> Non
         assert process.wait() == 0, process.output
 
 
+@pytest.mark.slow
 def test_a_relay_whose_broker_is_away_is_alive_and_not_ready(database_url: str) -> None:
     """It goes on by itself: to start it anew would not help."""
     with socket.create_server(("127.0.0.1", 0)) as nobody:
@@ -47,6 +49,7 @@ def test_a_relay_whose_broker_is_away_is_alive_and_not_ready(database_url: str) 
         assert ask(f"{url}/healthz") == (200, "ok\n")
 
 
+@pytest.mark.slow
 def test_a_loop_that_does_not_turn_is_not_alive(local: dict[str, str]) -> None:
     """Here a handler of the local broker waits for a lock; when it has it, all is well again."""
     command = ("relay", "--health-port", "0", "--health-seconds", "2")
@@ -65,6 +68,7 @@ def test_a_loop_that_does_not_turn_is_not_alive(local: dict[str, str]) -> None:
         process.wait_for(lambda: Effect.objects.count() == 1)
 
 
+@pytest.mark.slow
 def test_a_frozen_process_does_not_answer(local: dict[str, str]) -> None:
     """Which a supervisor takes for not alive."""
     with running("relay", "--health-port", "0", **local) as process:
@@ -76,6 +80,7 @@ def test_a_frozen_process_does_not_answer(local: dict[str, str]) -> None:
         assert ask(f"{url}/healthz") == (200, "ok\n")
 
 
+@pytest.mark.slow
 def test_a_call_that_cannot_be_meant(local: dict[str, str]) -> None:
     """Exit code 2, as for other such calls."""
     code, output = run("relay", "--health-port", "0", "--until-empty", **local)

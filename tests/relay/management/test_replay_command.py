@@ -52,6 +52,7 @@ def call(*arguments: str) -> str:
     return output.getvalue()
 
 
+@pytest.mark.slow
 def test_it_publishes_again_and_exits_0(local: dict[str, str]) -> None:
     """Everything in a range reaches its handlers again, and what it did stands in JSON lines."""
     commit(1, 2, 3)
@@ -73,6 +74,7 @@ def test_tasks_have_to_be_asked_for() -> None:
         call("--key", sent.id)
 
 
+@pytest.mark.slow
 def test_receivers_drop_what_they_have_had(local: dict[str, str]) -> None:
     """A replay is idempotent: handlers that have had the messages are not called again."""
     commit(1, 2)
@@ -182,6 +184,7 @@ def test_a_range_that_starts_before_the_log_is_told() -> None:
     assert f"The log begins at position {first + 1}" in call("--from-position", "1")
 
 
+@pytest.mark.slow
 def test_sigterm_finishes_the_page_and_tells_where_to_go_on(local: dict[str, str]) -> None:
     """Stopped in the middle: exit 0, and the bound that replays the rest and nothing else."""
     commit(*range(200))
@@ -201,6 +204,7 @@ def test_sigterm_finishes_the_page_and_tells_where_to_go_on(local: dict[str, str
     assert numbers == [*range(200)]
 
 
+@pytest.mark.slow
 def test_a_failing_handler_halts_nothing(local: dict[str, str]) -> None:
     """The inbox keeps what its handler fails on and tries it again; the replay goes on."""
     commit(1, -1, 2)
@@ -212,6 +216,7 @@ def test_a_failing_handler_halts_nothing(local: dict[str, str]) -> None:
     assert Receipt.objects.filter(state="retrying").count() == 1
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_away_is_told_with_the_place(database_url: str) -> None:
     """Exit 1, without the password, and nothing counts as published."""
     commit(1)
@@ -225,6 +230,7 @@ def test_a_broker_that_is_away_is_told_with_the_place(database_url: str) -> None
     assert "s3cret" not in output
 
 
+@pytest.mark.slow
 def test_a_broker_that_refuses_the_login_is_not_called_away(
     database_url: str, broker_url: str
 ) -> None:

@@ -37,6 +37,7 @@ def busy(node: RabbitNode, queue: Queue) -> Iterator[None]:
         node.ctl("eval", f"sys:resume({process}).")
 
 
+@pytest.mark.slow
 def test_a_busy_broker_is_not_taken_for_an_empty_queue(
     rabbit_node: RabbitNode, own_queue: Queue, subscription: Subscription
 ) -> None:
@@ -52,6 +53,7 @@ def test_a_busy_broker_is_not_taken_for_an_empty_queue(
         assert empty.result(30)
 
 
+@pytest.mark.slow
 def test_a_broker_that_stays_busy_is_away(
     rabbit_node: RabbitNode, own_queue: Queue, subscription: Subscription
 ) -> None:

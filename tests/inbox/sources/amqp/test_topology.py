@@ -177,6 +177,7 @@ class User:
             self._node.ctl("set_topic_permissions", self._name, exchange, topics, topics)
 
 
+@pytest.mark.slow
 def test_what_is_there_needs_no_right_to_configure_or_bind(
     rabbit_node: RabbitNode, handling: Handling, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -215,6 +216,7 @@ def test_what_is_there_needs_no_right_to_configure_or_bind(
             channel.exchange_delete(name)
 
 
+@pytest.mark.slow
 def test_what_is_refused_is_not_returned_and_stops_nothing(
     rabbit_node: RabbitNode, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -193,6 +193,7 @@ def test_a_dead_receiver_costs_parked_rows_and_delays_nobody(
     assert {str(row.message_id) for row in rows} == set(lost)
 
 
+@pytest.mark.slow
 def test_a_relay_that_is_killed_behind_the_post_sends_it_again_with_the_same_id(
     server: CallbackServer, called_back: CalledBack, database_url: str
 ) -> None:
