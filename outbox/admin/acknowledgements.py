@@ -101,7 +101,7 @@ class AcknowledgementAdmin(ActingAdmin):
 
     @admin.display(description=_("why not sent again"), empty_value=html.DASH)
     def shown_hold(self, row: Acknowledgement) -> Any:
-        return Hold(row.hold).label if row.hold else None
+        return Hold(row.hold).label if row.hold else html.DASH
 
     @admin.display(description=_("message id"))
     def shown_id(self, row: Acknowledgement) -> str:

@@ -126,17 +126,17 @@ class RequestAdmin(ActingAdmin):
         title = _("pending") if state == PENDING else Outcome(state).label
         return html.badge(title, LOOKS[state])
 
-    @admin.display(description=_("reason"), empty_value=html.DASH)
-    def reason(self, row: Request) -> str | None:
-        return row.settlement.reason or None if _ended(row) else None
+    @admin.display(description=_("reason"))
+    def reason(self, row: Request) -> str:
+        return (row.settlement.reason if _ended(row) else "") or html.DASH
 
-    @admin.display(description=_("settled by"), empty_value=html.DASH)
-    def by(self, row: Request) -> str | None:
-        return row.settlement.by or None if _ended(row) else None
+    @admin.display(description=_("settled by"))
+    def by(self, row: Request) -> str:
+        return (row.settlement.by if _ended(row) else "") or html.DASH
 
-    @admin.display(description=_("progress"), empty_value=html.DASH)
-    def shown_progress(self, row: Request) -> str | None:
-        return None if row.progress is None else percent(row.progress)
+    @admin.display(description=_("progress"))
+    def shown_progress(self, row: Request) -> str:
+        return html.DASH if row.progress is None else percent(row.progress)
 
     @admin.display(description=_("said of it"))
     def said(self, row: Request) -> str:

@@ -160,8 +160,8 @@ class ParkedAdmin(ActingAdmin):
         return kind_in_list(parked)
 
     @admin.display(description=_("key"), empty_value=html.DASH)
-    def shown_key(self, parked: Parked) -> str | None:
-        return html.ident(parked.key) if parked.key is not None else None
+    def shown_key(self, parked: Parked) -> str:
+        return html.ident(parked.key) if parked.key is not None else html.DASH
 
     @admin.display(description=_("state"))
     def shown_state(self, parked: Parked) -> str:
