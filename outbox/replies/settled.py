@@ -72,15 +72,7 @@ def request_of(settled: Settled, *, using: str) -> Any:
     row = Message.objects.using(using).filter(message_id=UUID(settled.id)).first()
     if row is None:
         return None
-    envelope = Envelope(
-        id=settled.id,
-        source=row.source,
-        type=row.type,
-        version=row.version,
-        content_type=row.content_type,
-        data=bytes(row.data),
-    )
-    return codec.decode(envelope, registry.find(row.type, row.version))
+    return codec.decode(row.as_envelope(), registry.find(row.type, row.version))
 
 
 def _uuid(value: object) -> UUID | None:

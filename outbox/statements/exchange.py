@@ -60,26 +60,30 @@ LONGEST_CONFIRM = timedelta(seconds=10)
 PER_BUCKET = (BreakKind.MISSING, BreakKind.UNKNOWN, BreakKind.UNSETTLED)
 
 
-def run_round(group: str, peer: PeerSettings, using: str) -> None:
+def run_round(group: str, peer: PeerSettings, using: str) -> bool:
     """Close buckets, note what is to be stated, and send what can be sent; in this transaction.
 
-    Raises ConfigurationError if there is nobody here to take an answer.
+    Returns whether more could be closed, after a time in which nothing was; then the next round is
+    due at once. Raises ConfigurationError if there is nobody here to take an answer.
     """
     own_address()
     row = locked(group, peer, using)
     expected = Expected.of(row, peer, using)
     again(group, using, after=max(PATIENCE, 3 * peer.EVERY))
+    more = False
     if expected.topics:
-        plan(row, expected, close(row, expected))
+        late, more = close(row, expected)
+        plan(row, expected, late)
     elif not ToState.objects.using(using).filter(group=group).exists():
         # Nothing is known of the group: an empty statement asks for its topics.
         start = row.stated
         ToState.objects.using(using).create(
             group=group, since=start, until=start, width=peer.bucket
         )
-    row.next_at = database_now(using) + peer.EVERY
+    row.next_at = database_now(using) + (timedelta(0) if more else peer.EVERY)
     row.save(using=using, update_fields=["next_at"])
     send(row, expected)
+    return more
 
 
 def ask_since(group: str, peer: PeerSettings, since: int, using: str) -> None:

@@ -1,10 +1,12 @@
 """The sender's side: close buckets, keep their totals, and say what is to be stated next."""
 
 import logging
+import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import NamedTuple
 
 from django.db import connections
 from django.db.models import Max
@@ -14,7 +16,7 @@ from outbox.conf import outbox_settings
 from outbox.database.clock import database_now
 from outbox.models import Break, BucketTotal, GroupTopic, Reconciliation, ToState
 from outbox.statements import closing, log
-from outbox.statements.buckets import ceiling, floor, joined, milliseconds, spans
+from outbox.statements.buckets import HOUR, ceiling, floor, joined, milliseconds, spans
 from outbox.statements.conf import PeerSettings
 from outbox.statements.topics import Topic, pieces
 from outbox.statements.totals import Total, raised
@@ -29,6 +31,8 @@ PATIENCE = timedelta(seconds=10)
 """What has got no answer is stated again after three rounds, but not before this time."""
 AT_ONCE = 1000
 """Rows that are written with one statement."""
+CLOSE_SECONDS = 1.0
+"""For how long one round closes buckets, those of an hour at least; the next one goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +118,15 @@ def locked(group: str, peer: PeerSettings, using: str) -> Reconciliation:
     return row
 
 
-def close(row: Reconciliation, expected: Expected) -> list[int]:
-    """Close what can be closed, and keep its totals; return where late rows were found.
+class Closing(NamedTuple):
+    """What one look has closed: buckets that have got late rows, and whether there is more."""
+
+    late: list[int]
+    more: bool
+
+
+def close(row: Reconciliation, expected: Expected) -> Closing:
+    """Close what can be closed, and keep its totals, for a second or so.
 
     In the running transaction, in which the row is locked. `row` is changed and saved.
     """
@@ -130,15 +141,20 @@ def close(row: Reconciliation, expected: Expected) -> list[int]:
     )
     late = closing.late(row, now, width, using)
     until = max(row.closed, closing.closed_before(before, now, width, using))
-    for first, last in (*joined(late, width), (row.closed, until)):
+    for first, last in joined(late, width):
         _keep(row.group, expected.totals(first, last, width), first, last, using)
-    row.closed = until
+    ends = time.monotonic() + CLOSE_SECONDS
+    while row.closed < until:
+        first, row.closed = row.closed, min(row.closed + HOUR, until)
+        _keep(row.group, expected.totals(first, row.closed, width), first, row.closed, using)
+        if time.monotonic() >= ends:
+            break
     _note_look(row, now)
     row.save(
         using=using,
         update_fields=["closed", "mark", "mark_xid", "snapshot", "system", "position"],
     )
-    return late
+    return Closing(late, row.closed < until)
 
 
 def _note_look(row: Reconciliation, look: closing.Look) -> None:

@@ -173,8 +173,11 @@ class _Run:
             repaired |= done
 
     def _round(self) -> None:
-        with own_transaction(self._using):
-            run_round(self._group, self._peer, self._using)
+        """Run a round, and others behind it while there is more to close."""
+        more = True
+        while more and not self._shutdown.requested:
+            with own_transaction(self._using):
+                more = run_round(self._group, self._peer, self._using)
 
     def _answered(self) -> bool:
         """Wait until all is answered; False if that takes too long, or a stop is requested."""
@@ -223,9 +226,11 @@ def _chosen(groups: Sequence[str]) -> dict[str, PeerSettings]:
 
 
 def _close(group: str, peer: PeerSettings, using: str) -> None:
-    with own_transaction(using):
-        row = locked(group, peer, using)
-        close(row, Expected.of(row, peer, using))
+    more = True
+    while more:
+        with own_transaction(using):
+            row = locked(group, peer, using)
+            more = close(row, Expected.of(row, peer, using)).more
 
 
 def _local(group: str, using: str) -> dict[str, Any]:

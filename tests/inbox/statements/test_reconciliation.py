@@ -3,11 +3,15 @@
 from collections.abc import Iterator
 
 import pytest
+from django.db import transaction
 
 from inbox.models import Receipt
-from outbox.models import Break, BucketTotal, GroupTopic, Message, Reconciliation
-from outbox.statements.buckets import MINUTE
+from outbox.database.clock import database_now
+from outbox.models import Break, BucketTotal, GroupTopic, Message, Reconciliation, ToState
+from outbox.statements import sender
+from outbox.statements.buckets import HOUR, MINUTE
 from outbox.statements.conf import peers
+from outbox.statements.exchange import run_round
 from outbox.statements.mending import accept, repair
 from outbox.statements.sender import Expected
 from tests.inbox.statements.support import GROUP, NOW, Both, breaks, emitted, id_at, reconciling
@@ -178,6 +182,28 @@ def test_late_rows_make_another_revision(both: Both) -> None:
         BucketTotal.objects.filter(start=NOW).order_by("revision").values_list("revision", "count")
     ) == [(1, 2), (2, 3)]
     assert breaks("in_transit") == {"missing": [late[0].id]}
+
+
+def test_after_a_long_time_a_round_closes_a_part(
+    both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour at least; the next is due at once, until all is closed."""
+    monkeypatch.setattr(sender, "CLOSE_SECONDS", 0.0)
+    sent = emitted(*range(NOW, NOW + 2 * HOUR, HOUR // 2))
+    both.settle()
+    Reconciliation.objects.update(closed=NOW, stated=NOW)
+    closed, more = [], True
+    while more:
+        with transaction.atomic():
+            more = run_round(GROUP, peers()[GROUP], "default")
+        row = Reconciliation.objects.get()
+        closed.append(row.closed)
+        assert (row.next_at <= database_now("default")) == more
+    assert closed[:3] == [NOW + HOUR, NOW + 2 * HOUR, NOW + 3 * HOUR]
+    assert BucketTotal.objects.count() == len(sent)
+    both.settle()
+    assert not ToState.objects.exists()
+    assert not Break.objects.exists()
 
 
 def test_ids_of_other_kinds_are_left_out(both: Both) -> None:
