@@ -115,8 +115,8 @@ def make_due(**about: Any) -> int:
 
 
 def turn(group: str | None = "g", **limits: Any) -> Turn:
-    """Handle what is due."""
-    return Retries("default", group).turn(**limits)
+    """Handle what is due, all of it, however slow the machine is: unless limits are given."""
+    return Retries("default", group).turn(**{"seconds": 60.0} | limits)
 
 
 def states(**about: Any) -> list[str]:

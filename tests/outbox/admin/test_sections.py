@@ -1,5 +1,6 @@
 """What the outbox itself shows on the overview and on the page about storage."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -133,7 +134,7 @@ def test_what_is_young_is_well(client: Client) -> None:
     commit(1)
     text = retention(client)
 
-    assert "messages 7 d 0 s" in text
+    assert re.search(r"messages 7 d \d+ s", text)
     assert "late" not in text
     assert "held back" not in text
 

@@ -122,7 +122,7 @@ def test_the_state_of_a_relay(viewer: Client) -> None:
     commit(1)
     publish()
     text = shown(section(viewer, OVERVIEW, "relays"))
-    assert re.search(rf"mine well 0 - 0\.0 0 s ago {re.escape(process_name())}", text)
+    assert re.search(rf"mine well 0 - 0\.0 \d+ s ago {re.escape(process_name())}", text)
     commit(1)
     Message.objects.update(time=F("time") - timedelta(minutes=2))
     assert "mine behind 1 2 min" in shown(section(viewer, OVERVIEW, "relays"))
