@@ -2,12 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 
+from outbox.database.clock import database_now
 from outbox.extensions.diagnosis import Finding, Level
 from outbox.models import Acknowledgement
 from outbox.nouns import counted
 from outbox.states import Acknowledged, Hold
 
+LATE = timedelta(minutes=15)
+"""For how long something may be due: each second a relay looks at what is."""
 COUNTED = 1000
 """Rows that are looked at, at most; more are more than that."""
 
@@ -34,6 +38,7 @@ def examine(using: str) -> Iterator[Finding]:
             about=group,
             figures={"missing": count},
         )
+    yield from _overdue(using)
     due = rows.filter(due_at__isnull=False).order_by("due_at")
     held = Counter(due.values_list("group", "hold")[:COUNTED])
     for (group, hold), count in sorted(held.items()):
@@ -47,6 +52,28 @@ def examine(using: str) -> Iterator[Finding]:
             hint="Nothing is sent again until that is over; then it goes on by itself.",
             about=f"{group} {hold}",
             figures={"held": count},
+        )
+
+
+def _overdue(using: str) -> Iterator[Finding]:
+    """Tell of what was due long ago, by group: no relay looks at it."""
+    rows = Acknowledgement.objects.using(using).order_by("due_at")
+    overdue = rows.filter(due_at__lt=database_now(using) - LATE).values_list("group", flat=True)
+    for group, count in sorted(Counter(overdue[:COUNTED]).items()):
+        yield Finding(
+            level=Level.WARNING,
+            id="outbox.held",
+            title=f"Group {group!r} gets nothing again",
+            text=(
+                f"{counted(count, 'message')} not acknowledged in time, and for "
+                f"{LATE.seconds // 60} minutes no relay could do anything about that."
+            ),
+            hint=(
+                "Does a relay run that can address queues, with its broker? Does any event type "
+                "still ask to be acknowledged? If none does, give them up."
+            ),
+            about=f"{group} overdue",
+            figures={"overdue": count},
         )
 
 

@@ -180,7 +180,8 @@ class AcceptedView(ViewSet):
 
     def initial(self, request: HTTPRequest, *arguments: Any, **options: Any) -> None:
         super().initial(request, *arguments, **options)
-        self._owner = self.owner(request)
+        owner: object = self.owner(request)
+        self._owner = "" if owner in (None, False) else str(owner)
         if not self._owner:
             raise NotAuthenticated
 
@@ -198,7 +199,7 @@ class AcceptedView(ViewSet):
                     replies=self.replies,
                     idempotency_key=key,
                     owner=self._owner,
-                    callback_url=self.callback_url(request),
+                    callback_url=self.callback_url(request) or "",
                     using=using,
                 )
             except OtherRequest:

@@ -18,7 +18,7 @@ _SHARE = {"type": "number", "minimum": 0, "maximum": 1, "nullable": True}
 _COMMON = (Kind.INVALID, Kind.UNAUTHENTICATED, Kind.FORBIDDEN, Kind.THROTTLED)
 _ONE = (*_COMMON, Kind.NOT_FOUND)
 _KINDS = {
-    "create": (*_COMMON, Kind.MEDIA_TYPE, Kind.KEY_USED),
+    "create": (*_COMMON, Kind.TOO_LARGE, Kind.MEDIA_TYPE, Kind.KEY_USED),
     "retrieve": _ONE,
     "destroy": (*_ONE, Kind.CONFLICT),
 }

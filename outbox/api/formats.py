@@ -2,11 +2,15 @@
 
 from typing import Any
 
+from django.conf import settings
 from rest_framework import renderers
 from rest_framework.exceptions import ParseError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
+from rest_framework.utils import json
+
+from outbox.api.problems import TooLarge
 
 
 class Renderer(renderers.JSONRenderer):
@@ -16,11 +20,20 @@ class Renderer(renderers.JSONRenderer):
 
 
 class Parser(JSONParser):
-    """Reads JSON; refuses what is nested too deep, too."""
+    """Reads JSON: UTF-8, whatever charset is named. Refuses what is nested too deep, and too much.
 
-    def parse(self, *arguments: Any, **options: Any) -> Any:
+    More than DATA_UPLOAD_MAX_MEMORY_SIZE is never read, which the parsers of the framework do.
+    """
+
+    def parse(self, stream: Any, *arguments: Any, **options: Any) -> Any:
+        most: int | None = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        body = stream.read() if most is None else stream.read(most + 1)
+        if most is not None and len(body) > most:
+            raise TooLarge
         try:
-            return super().parse(*arguments, **options)
+            return json.loads(body, parse_constant=json.strict_constant)
+        except ValueError as exc:
+            raise ParseError(f"It is no JSON: {exc}") from None
         except RecursionError:
             raise ParseError("It is nested too deep.") from None
 

@@ -78,7 +78,7 @@ class Schema(AutoSchema):
         if self.about.also:
             responses[200, self.about.also] = OpenApiTypes.STR
         kinds = (
-            [*_COMMON, Kind.CONFLICT, Kind.MEDIA_TYPE]
+            [*_COMMON, Kind.CONFLICT, Kind.TOO_LARGE, Kind.MEDIA_TYPE]
             if self.method in ("POST", "PUT")
             else [*_COMMON]
         )

@@ -6,6 +6,7 @@ The documentation has no address of its own yet, so that `type` is a tag URI (RF
 from enum import Enum
 from typing import Any
 
+from django.core.exceptions import RequestDataTooBig
 from django.db import Error as DatabaseError
 from drf_spectacular.utils import OpenApiResponse
 from rest_framework import exceptions, serializers, status
@@ -30,6 +31,7 @@ class Kind(Enum):
     METHOD = 405, "method", "That cannot be done here"
     CONFLICT = 409, "conflict", "It is in another state"
     GONE = 410, "gone", "It cannot be gone on from there"
+    TOO_LARGE = 413, "too-large", "The body is too large"
     MEDIA_TYPE = 415, "media-type", "The body must be JSON"
     KEY_USED = 422, "key-used", "Idempotency-Key is already used"
     THROTTLED = 429, "throttled", "Too many requests"
@@ -85,6 +87,13 @@ class Conflict(exceptions.APIException):
         self.state = state
 
 
+class TooLarge(exceptions.APIException):
+    """A body is larger than DATA_UPLOAD_MAX_MEMORY_SIZE."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_detail = "It is larger than DATA_UPLOAD_MAX_MEMORY_SIZE allows."
+
+
 class KeyMissing(exceptions.APIException):
     """A request needs an Idempotency-Key, and has none."""
 
@@ -114,6 +123,8 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
     """Answer with a problem; return None for what is a mistake of ours, which Django reports."""
     if isinstance(exc, DatabaseError) and is_canceled(exc):
         return problem(Kind.TOO_MUCH, "Narrow it down: ask for less, or for a shorter time.")
+    if isinstance(exc, RequestDataTooBig):
+        exc = TooLarge()
     response = exception_handler(exc, context)
     if response is None:
         return None

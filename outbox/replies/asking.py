@@ -141,6 +141,8 @@ def ask_or_find(
         if type(replies) is not int or not 1 <= replies <= MAX_REPLIES:
             raise InvalidEvent(f"replies is 1 to {MAX_REPLIES:,}, not {replies!r}")
         for name, value in (("owner", owner), ("idempotency_key", idempotency_key)):
+            if not isinstance(value, str):
+                raise InvalidEvent(f"{name} is a string, not {value!r:.60}")
             if value and (problem := flaw(value, MAX_ATTRIBUTE)):
                 raise InvalidEvent(f"{name} {problem}")
         if callback_url:

@@ -1,6 +1,5 @@
 """Write what is POSTed when a request has ended, in the transaction that settles it."""
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -95,8 +94,9 @@ def _told(reply: Reply, *, whole: bool) -> dict[str, Any]:
 
 
 def _parses(data: bytes) -> bool:
+    """Tell whether data is JSON as it has to be within JSON: in UTF-8, and without NaN."""
     try:
-        json.loads(data)
-    except (ValueError, RecursionError):
+        msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return False
     return True

@@ -45,6 +45,13 @@ RETRY_SECONDS = 10.0
 NOT_SENT = (Status.UNKNOWN, Status.HELD, Status.UNSENT)
 """Outcomes of that."""
 
+PLACES: dict[State | None, Place] = {
+    State.PUBLISHED: Place.PUBLISHED,
+    State.SKIPPED: Place.PUBLISHED,  # by another one, before this one began
+    State.DISCARDED: Place.GONE,  # a person has said so
+}
+"""Where a message is by its state; in all others it is on its way to the broker."""
+
 
 class Resending:
     """Sends again what is due in one database, through the broker of one relay.
@@ -122,8 +129,7 @@ class Resending:
             positions |= dict(log.filter(message_id__in=others))
         passed = states(list(positions.values()), [self._relay], self._using)
         for name, position in positions.items():
-            state = passed.get(position, {}).get(self._relay)
-            found[name] = Place.PUBLISHED if state is State.PUBLISHED else Place.PENDING
+            found[name] = PLACES.get(passed.get(position, {}).get(self._relay), Place.PENDING)
         return found
 
     def _depth_of(self, queue: str) -> Depth | None:

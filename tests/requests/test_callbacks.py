@@ -68,7 +68,17 @@ def test_several_replies_are_told_in_their_order(wire: Wire) -> None:
     assert [each["data"]["amount"] for each in replies] == [1, 2]
 
 
-@pytest.mark.parametrize("data", [b"\x00\xff", b'{"amount": ', b"[" * 50_000])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x00\xff",
+        b'{"amount": ',
+        b"[" * 50_000,
+        b'{"amount": NaN}',
+        '{"amount": 1}'.encode("utf-16"),
+        b'\xef\xbb\xbf{"amount": 1}',
+    ],
+)
 def test_what_claims_to_be_json_and_is_not_is_told_in_base64(wire: Wire, data: bytes) -> None:
     """The callback has to be JSON, whatever somebody answers."""
     asked = ask(callback_url=URL)

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -129,3 +130,34 @@ class Dripping:
                     time.sleep(0.02)
             except OSError:
                 return
+
+
+class Sipping:
+    """Accepts connections, with a certificate or without, and reads a little now and then."""
+
+    def __init__(self, certificate: Certificate | None = None) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._context = None if certificate is None else certificate.context()
+        self.taken = 0
+        scheme = "http" if certificate is None else "https"
+        self.origin = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._sip)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._listener.close()
+
+    def _sip(self) -> None:
+        link, _ = self._listener.accept()
+        if self._context is not None:
+            link = self._context.wrap_socket(link, server_side=True)
+        with link, suppress(OSError):
+            while not self._over.is_set() and (data := link.recv(16_384)):
+                self.taken += len(data)
+                time.sleep(0.005)

@@ -173,3 +173,15 @@ def test_the_doctor_names_groups_and_reasons() -> None:
     assert "'billing'" in missing.title
     assert (held.id, held.figures) == ("outbox.held", {"held": 1})
     assert "nobody consumes its queue" in held.text
+
+
+def test_the_doctor_tells_of_what_no_relay_looks_at() -> None:
+    """As where no event type asks any more, and some were sent that did."""
+    row, _ = send()
+    late = row.sent_at - timedelta(hours=1)
+    Acknowledgement.objects.filter(pk=row.pk).update(due_at=late)
+
+    [finding] = examine("default")
+
+    assert (finding.id, finding.figures) == ("outbox.held", {"overdue": 1})
+    assert "no relay" in finding.text

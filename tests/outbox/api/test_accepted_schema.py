@@ -41,7 +41,7 @@ def test_it_says_it_all() -> None:
     assert body["properties"]["basket_id"] == {"type": "integer"}
     assert (body["required"], body["additionalProperties"]) == (["basket_id"], False)
     common = {"200", "400", "401", "403", "429"}
-    assert {*create["responses"]} == common | {"202", "415", "422"}
+    assert {*create["responses"]} == common | {"202", "413", "415", "422"}
     assert {*one["get"]["responses"]} == common | {"304", "404"}
     assert {*one["delete"]["responses"]} == common | {"404", "409"}
     assert "Location" in create["responses"]["202"]["headers"]

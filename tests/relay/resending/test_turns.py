@@ -23,8 +23,10 @@ from relay.brokers.base import CONFIRMED, Depth, Outcome, Status
 from relay.brokers.local import LocalBroker
 from relay.exceptions import BrokerFailed
 from relay.log import open_log
+from relay.models import Parked
 from relay.resending import turns
 from relay.resending.turns import Resending, resender
+from relay.states import ParkedState
 from relay.transfer import transfer
 from tests.inbox.support import Handling, receive
 from tests.kit.support import RecordingBroker
@@ -254,6 +256,49 @@ def test_what_is_delivered_while_a_turn_looks_for_it_is_not_gone(scene: Scene) -
         assert scene.turn() == []
     assert looked
     assert of(message)["billing"] == ("awaited", 0, "unpublished")
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (ParkedState.DEAD, ("awaited", 0, "unpublished")),
+        (ParkedState.DISCARDED, ("given_up", 0, "gone")),
+    ],
+)
+def test_what_a_person_has_discarded_is_given_up(
+    scene: Scene, state: ParkedState, expected: tuple[str, int, str]
+) -> None:
+    """It is never published; what is dead may be, as a person decides."""
+    [sent] = scene.send()
+    row = Message.objects.get()
+    Parked.objects.create(
+        relay="mine",
+        lane=row.lane,
+        position=row.position,
+        message_id=row.message_id,
+        type=row.type,
+        topic=row.topic,
+        state=state,
+        reason="refused",
+        attempts=1,
+        parked_at=row.time,
+    )
+    pass_time()
+
+    assert scene.turn() == []
+    assert of(sent) == {"billing": expected, "shipping": expected}
+
+
+def test_what_was_there_before_the_relay_began_is_sent_again(scene: Scene) -> None:
+    """Another one has published it."""
+    [sent] = scene.send(publish=False)
+    log = open_log("mine", using="default", start="now")
+    while log.lanes_with_work(1):
+        transfer(log, scene.broker, 0, 100)
+    log.flush()
+    pass_time()
+
+    assert scene.turn() == [("billing", sent.id), ("eu-shipping", sent.id)]
 
 
 def test_a_queue_that_vanishes_meanwhile_costs_no_resend(scene: Scene) -> None:

@@ -14,7 +14,7 @@ from outbox.webhooks.addresses import Subnet
 from relay.brokers.base import CONFIRMED, Status
 from relay.brokers.webhook.answers import Answer
 from relay.brokers.webhook.posting import post
-from tests.kit.services.callbacks import Answering, CallbackServer, Dripping
+from tests.kit.services.callbacks import Answering, CallbackServer, Dripping, Sipping
 from tests.kit.services.tls import Authority
 
 pytestmark = pytest.mark.sqlite
@@ -270,6 +270,22 @@ def test_an_answer_that_drips_is_over_at_the_deadline() -> None:
 
     assert answer.away
     assert answer.outcome.reason == "the receiver cannot be reached: no answer within 0.4 s"
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_receiver_that_hardly_reads_is_left_at_the_deadline(
+    authority: Authority, tls: bool
+) -> None:
+    """Of a large body each piece is taken in time, and all of it never is."""
+    certificate = authority.issue("IP:127.0.0.1") if tls else None
+    ca_file = str(authority.file) if tls else ""
+    with Sipping(certificate) as server:
+        url = f"{server.origin}/hook?token=x"
+        answer = post(url, bytes(64_000_000), {}, timeout=1.0, ca_file=ca_file, subnets=LOOPBACK)
+
+    assert answer.away
+    assert answer.outcome.reason == "the receiver cannot be reached: no answer within 1 s"
+    assert server.taken < 48_000_000
 
 
 def test_who_does_not_listen_is_away(server: CallbackServer) -> None:
