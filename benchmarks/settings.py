@@ -7,6 +7,7 @@ BENCH_PREPARE  the option prepare_threshold of the database's connections
 BENCH_QUEUE    the queue, by default "bench"
 BENCH_KEEP     seconds for which anything is kept, if it is pruned at all
 BENCH_METRICS  who exports metrics, in one word or two; OpenTelemetry has an SDK then
+BENCH_TRACING  OUTBOX["TRACING"], by default "off"; otherwise there is an SDK that samples all
 BENCH_HANDLED  a file for the times at which handlers' transactions have committed
 """
 
@@ -34,6 +35,7 @@ _pruning = {"PRUNE_INTERVAL": 5.0 if _keep else 0.0}
 OUTBOX = {
     "SOURCE": "/bench",
     "METRICS": os.environ.get("BENCH_METRICS", "").split(),
+    "TRACING": os.environ.get("BENCH_TRACING", "off"),
     **_retention,
     **({"LANES": int(os.environ["BENCH_LANES"])} if "BENCH_LANES" in os.environ else {}),
 }

@@ -4,6 +4,7 @@ The handler writes one row through the ORM. Beside it: a consumer as one would w
 with a transaction for each message; then with a long past, and with every message coming twice.
 """
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 from benchmarks import history
@@ -73,9 +74,9 @@ def consume(
     return handle(database, url, messages, copies=copies, by_hand=by_hand)
 
 
-def fill(url: str, messages: int, copies: int = 1) -> None:
+def fill(url: str, messages: int, copies: int = 1, **options: str) -> None:
     """Put messages into the queue, as many in all."""
-    run_worker("preload", str(messages), str(copies), BROKER_URL=url)
+    run_worker("preload", str(messages), str(copies), BROKER_URL=url, **options)
 
 
 def handle(
@@ -85,14 +86,14 @@ def handle(
     *,
     copies: int = 1,
     by_hand: bool = False,
-    metrics: str = "",
+    options: Mapping[str, str] | None = None,
 ) -> float:
     """Return messages a second, from the first effect to that of the last message."""
     last = database.value("SELECT coalesce(max(id), 0) FROM bench_effect")
     variables = {
         "DATABASE_URL": database.url("consumer"),
         "BROKER_URL": url,
-        "BENCH_METRICS": metrics,
+        **(options or {}),
     }
     if by_hand:
         run_worker("one_by_one", **variables)

@@ -1,7 +1,9 @@
-"""Question: what do metrics cost the relay and the inbox?
+"""Question: what do metrics and traces cost the relay and the inbox?
 
 Each exporter beside none, by turns: how fast, and how long the process occupied a core by the
-message. The latter hardly minds what else runs on the machine.
+message. The latter hardly minds what else runs on the machine. Traces are at their dearest: all
+messages are sampled, those of a log and a queue of their own, so that each page links to them and
+each call of a handler is a span.
 """
 
 from collections.abc import Callable
@@ -17,11 +19,17 @@ from benchmarks.results import Figure, compared
 from benchmarks.rounds import Contender
 
 GOAL = 0.97
+WITHOUT = "without metrics and traces"
 EXPORTERS = {
-    "off": "without metrics",
-    "prometheus": "for Prometheus",
-    "opentelemetry": "for OpenTelemetry",
+    "off": WITHOUT,
+    "prometheus": "with metrics for Prometheus",
+    "opentelemetry": "with metrics for OpenTelemetry",
+    "tracing": "with traces, all sampled",
 }
+METRICS = {"prometheus": "prometheus", "opentelemetry": "opentelemetry"}
+TRACING = {"tracing": "link"}
+GOALS = dict.fromkeys(METRICS, GOAL)
+"""Of traces nothing is promised: they are on where somebody samples."""
 
 
 def answer(study: Study) -> None:
@@ -33,13 +41,18 @@ def answer(study: Study) -> None:
         stack.callback(drop_queue, url)
         sending = stack.enter_context(service_database(study.servers, "metrics"))
         receiving = stack.enter_context(service_database(study.servers, "metrics_inbox"))
+        sampled = stack.enter_context(service_database(study.servers, "metrics_sampled"))
         load(sending, messages)
+        load(sampled, messages, BENCH_TRACING="link")
 
-        def relay(metrics: str) -> tuple[float, float]:
+        def relay(name: str) -> tuple[float, float]:
             fresh_queue(url)
-            return relays.drain(sending, url, BENCH_METRICS=metrics)
+            log = sampled if name == "tracing" else sending
+            metrics, tracing = METRICS.get(name, ""), TRACING.get(name, "off")
+            return relays.drain(log, url, BENCH_METRICS=metrics, BENCH_TRACING=tracing)
 
-        def inbox(metrics: str) -> tuple[float, float]:
+        def inbox(name: str) -> tuple[float, float]:
+            metrics, tracing = METRICS.get(name, ""), TRACING.get(name, "off")
             # Of starting alone: what is imported is not what a message costs.
             fresh_queue(url)
             before = relays.children_seconds()
@@ -49,18 +62,20 @@ def answer(study: Study) -> None:
                 DATABASE_URL=receiving.url("consumer"),
                 BROKER_URL=url,
                 BENCH_METRICS=metrics,
+                BENCH_TRACING=tracing,
             )
             start = relays.children_seconds() - before
-            fill(url, fewer)
+            fill(url, fewer, BENCH_TRACING=tracing)
             before = relays.children_seconds() + start
-            rate = handle(receiving, url, fewer, metrics=metrics)
+            options = {"BENCH_METRICS": metrics, "BENCH_TRACING": tracing}
+            rate = handle(receiving, url, fewer, options=options)
             return rate, (relays.children_seconds() - before) / fewer * 1e6
 
         def contender(
             which: str, name: str, run: Callable[[str], tuple[float, float]]
         ) -> Contender:
             def measured() -> float:
-                rate, microseconds = run("" if name == "off" else name)
+                rate, microseconds = run(name)
                 cpu.setdefault(f"{which}-{name}", []).append(microseconds)
                 return rate
 
@@ -79,9 +94,9 @@ def answer(study: Study) -> None:
         )
     for which in ("relay", "inbox"):
         for name, words in list(EXPORTERS.items())[1:]:
-            label = f"the {which} {words} : {EXPORTERS['off']}"
+            label = f"the {which} {words} : {WITHOUT}"
             study.ratios[f"{which}-{name}"] = compared(
-                figures[f"{which}-{name}"], figures[f"{which}-off"], label, goal=GOAL
+                figures[f"{which}-{name}"], figures[f"{which}-off"], label, goal=GOALS.get(name)
             )
             study.ratios[f"{which}-{name}-cpu"] = compared(
                 study.figures[f"{which}-{name}-cpu"],
@@ -91,7 +106,7 @@ def answer(study: Study) -> None:
             )
 
 
-QUESTION = Question("metrics", "Metrics: what do they cost?", answer)
+QUESTION = Question("metrics", "Metrics and traces: what do they cost?", answer)
 
 if __name__ == "__main__":
     raise SystemExit(main(QUESTION))

@@ -12,6 +12,8 @@ class BenchConfig(AppConfig):
     def ready(self) -> None:
         if "opentelemetry" in settings.OUTBOX["METRICS"]:
             export_metrics()
+        if settings.OUTBOX["TRACING"] != "off":
+            export_spans()
 
 
 def export_metrics() -> None:
@@ -27,3 +29,18 @@ def export_metrics() -> None:
     exporter = ConsoleMetricExporter(out=nowhere)
     reader = PeriodicExportingMetricReader(exporter)
     set_meter_provider(MeterProvider(metric_readers=[reader]))
+
+
+def export_spans() -> None:
+    """Let the SDK of OpenTelemetry sample all spans, and export them to nowhere."""
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - only if it is asked for
+    from opentelemetry.sdk.trace.export import (  # noqa: PLC0415
+        BatchSpanProcessor,
+        ConsoleSpanExporter,
+    )
+    from opentelemetry.trace import set_tracer_provider  # noqa: PLC0415
+
+    nowhere = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter(out=nowhere)))
+    set_tracer_provider(provider)

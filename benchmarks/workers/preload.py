@@ -16,10 +16,12 @@ def main(messages: int, copies: int) -> None:
     broker = AMQPBroker(os.environ["BROKER_URL"], AMQPOptions(EXCHANGE="bench"))
     conf = outbox_settings()
     pages = [
-        [
-            wrap(Draft(event=event), conf)
-            for event in placed(range(start, min(start + PAGE, messages // copies)))
-        ]
+        created(
+            [
+                wrap(Draft(event=event), conf)
+                for event in placed(range(start, min(start + PAGE, messages // copies)))
+            ]
+        )
         for start in range(0, messages // copies, PAGE)
     ]
     last = wrap(Draft(event=Placed("last", -1, "last")), conf)
@@ -46,6 +48,7 @@ if __name__ == "__main__":
     from outbox.conf import outbox_settings
     from outbox.message.envelope import Envelope
     from outbox.producer.drafting import Draft, wrap
+    from outbox.tracing.hooks import created
     from relay.brokers.amqp.broker import AMQPBroker
     from relay.brokers.amqp.options import AMQPOptions
     from relay.brokers.base import Status
