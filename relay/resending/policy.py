@@ -50,6 +50,9 @@ def next_step(
         return Step(Action.GIVE_UP, Hold.GONE)
     if place is Place.PENDING:
         return Step(Action.HOLD, Hold.UNPUBLISHED)
+    # One copy more is enough for a backlog that is worked off: more would only make it longer, and
+    # what waits in there is not missing, however long that takes.
+    before = before if resends < min(most, 1) else None
     if depth is not None and (hold := held_by(depth, before)):
         return Step(Action.HOLD, hold)
     return SEND if resends < most else MISS

@@ -38,6 +38,15 @@ def test_it_is_sent_as_often_as_is_allowed() -> None:
     assert next_step(Place.PUBLISHED, 0, 0, IDLE, None) == MISS
 
 
+@pytest.mark.parametrize(("resends", "most"), [(1, 5), (5, 5), (0, 0)])
+def test_a_backlog_that_is_worked_off_gets_one_copy_of_a_message(resends: int, most: int) -> None:
+    """Not one with each look, until it is said to be missing while it waits in there."""
+    shrinking = Depth(ready=1000, consumers=1)
+    held = Step(Action.HOLD, Hold.BACKLOG)
+    assert next_step(Place.PUBLISHED, resends, most, shrinking, 2000) == held
+    assert next_step(Place.PUBLISHED, 0, 5, shrinking, 2000) == SEND
+
+
 def test_it_is_not_missing_while_the_group_is_away() -> None:
     assert next_step(Place.PUBLISHED, 5, 5, Depth(), None) == Step(Action.HOLD, Hold.NO_CONSUMER)
 
