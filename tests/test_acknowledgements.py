@@ -554,6 +554,23 @@ def test_what_is_scheduled_for_long_keeps_nothing_else() -> None:
     assert Acknowledgement.objects.count() == 6 + 2
 
 
+def test_what_is_scheduled_is_passed_by_in_pages() -> None:
+    """However few are left to be deleted at once."""
+    first = send(2)
+    send(5)
+    last = send(1)
+    before = Acknowledgement.objects.get(message_id=first[0].id, group="billing").sent_at
+    old = Acknowledgement.objects.filter(message_id__in=[each.id for each in first + last])
+    old.update(sent_at=before - timedelta(days=8))
+    for row in Acknowledgement.objects.exclude(pk__in=old.values("pk")):
+        row.message_id = made(before - timedelta(days=20), row.pk)
+        row.save()
+    [pruner] = [each for each in pruners() if each.name == "acknowledgements"]
+    with CaptureQueriesContext(connection) as captured:
+        assert pruner.prune("default", before=before - timedelta(days=7), limit=5) == 5
+    assert len(statements(captured)) == 5
+
+
 def made(at: datetime, number: int) -> uuid.UUID:
     """Return a UUIDv7 that was made at a time."""
     return uuid.UUID(int=(int(at.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62) | number)

@@ -41,24 +41,19 @@ class Old:
         run, found = self._run(using, before), 0
         # Numbers are in the order in which messages were emitted, about, and so are their ids; one
         # that was scheduled is sent later, and stays among older ones. So no index is needed.
-        while found < limit:
-            page = list(
-                rows.filter(pk__gt=run.number)
-                .order_by("pk")
-                .values_list("pk", "message_id", "sent_at", "state")[: min(limit - found, BATCH)]
-            )
-            old = {number: state for number, _, sent_at, state in page if sent_at < before}
-            if never := sum(state in OPEN for state in old.values()):
+        columns = rows.order_by("pk").values_list("pk", "message_id", "sent_at", "state")
+        while page := list(columns.filter(pk__gt=run.number)[: min(limit, BATCH)]):
+            old = [each for each in page if each[2] < before][: limit - found]
+            if never := sum(state in OPEN for *_, state in old):
                 logger.warning(
                     "%s never told, and forgotten: OUTBOX['RETENTION'] keeps them no longer.",
                     counted(never, "acknowledgement"),
                 )
-            rows.filter(pk__in=list(old)).delete()
+            rows.filter(pk__in=[number for number, *_ in old]).delete()
             found += len(old)
-            if not page:
-                break
-            run.number, message_id, sent_at, _ = page[-1]
-            if not old and (time_of(str(message_id)) or sent_at) >= before:
+            run.number, message_id, sent_at, _ = old[-1] if found == limit else page[-1]
+            emitted = time_of(str(message_id)) or sent_at
+            if found == limit or (not old and emitted >= before):
                 break
         return found
 
