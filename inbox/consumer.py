@@ -43,6 +43,8 @@ from outbox.database.freshness import refresh
 from outbox.error_text import text_of
 from outbox.exceptions import AccessDenied
 from outbox.failpoints import hit
+from outbox.producer.writing import write_database
+from outbox.replies.overdue import sweep
 from outbox.runtime.arguments import check_access
 from outbox.runtime.housekeeping import Housekeeping
 from outbox.runtime.outages import BROKER, DATABASE, Logger, Outages
@@ -131,7 +133,10 @@ class Consumer:
         self._next_seen = 0.0
         self._retries = Retries(using, group)
         self._next_turn = 0.0
-        self._housekeeping = Housekeeping(using, conf.PRUNE_INTERVAL, retention.owned, self._logger)
+        overdue = [sweep()] if using == write_database() else []
+        self._housekeeping = Housekeeping(
+            using, conf.PRUNE_INTERVAL, lambda: [*retention.owned(), *overdue], self._logger
+        )
         # Answers come to the queue of this group; nobody else states anything.
         self._rounds = Rounds() if group == conf.group and peers() else None
         self._pace = Pace(LARGEST_BATCH, conf.BATCH_SECONDS)

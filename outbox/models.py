@@ -264,6 +264,9 @@ class Request(models.Model):
         verbose_name_plural = _("requests")
         default_permissions = ("view",)
         permissions = (("cancel_request", _("Can cancel requests")),)
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["deadline", "id"], name="outbox_request_deadline"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.type} {self.message_id}"

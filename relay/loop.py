@@ -26,6 +26,7 @@ from outbox.extensions.pruning import pruners_of
 from outbox.guards import guard
 from outbox.interrupts import is_interrupt
 from outbox.nouns import counted
+from outbox.replies.overdue import sweep as sweep_overdue
 from outbox.runtime.arguments import check_access
 from outbox.runtime.breaker import Breaker
 from outbox.runtime.housekeeping import Housekeeping
@@ -116,10 +117,11 @@ class Relay:
         self._alive_until = 0.0
         self._schedule = Schedule(log.using)
         self._resending = Resending(log.using, log.relay, broker)
+        overdue = sweep_overdue()
         self._housekeeping = Housekeeping(
             log.using,
             conf.PRUNE_INTERVAL,
-            lambda: pruners_of(log.using),
+            lambda: [*pruners_of(log.using), overdue],
             logger,
             process="relay",
         )

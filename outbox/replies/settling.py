@@ -32,6 +32,9 @@ from outbox.states import Outcome
 
 logger = logging.getLogger("outbox")
 
+NOT_TOLD = "The message that tells of the deadline was lost, or was not read."
+"""Why housekeeping has settled a request."""
+
 
 def cancel(request_id: str, *, using: str, by: str = "") -> bool:
     """Settle a request as cancelled; tell whether this has done it. Raises UnknownRequest.
@@ -63,6 +66,18 @@ def expire(request_id: str, message: Envelope, *, using: str) -> bool:
         if message.id == str(request.expiry_id):
             _tell_again(request, message, using)
         return False
+
+
+def give_up(request_id: str, before: datetime, *, using: str, by: str) -> bool:
+    """Settle a request as expired whose deadline was before a time; tell whether this has done it.
+
+    That time is by the clock of the database. For a request of whose deadline nobody was told.
+    """
+    with _in_transaction(using):
+        request = lock(request_id, using, wait=False)
+        if request is None or request.deadline >= before:
+            return False
+        return _settle(request, Outcome.EXPIRED, using, reason=NOT_TOLD, by=by)
 
 
 def fail(request_id: str, reason: str, *, using: str, by: str) -> bool:
