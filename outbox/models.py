@@ -273,7 +273,10 @@ class Request(models.Model):
 
 
 class Reply(models.Model):
-    """What came back on a request. `number` is its place among those that count; None if none."""
+    """What came back on a request. `number` is its place among those that count; None if none.
+
+    Of each `group` of a `source` one counts, the first.
+    """
 
     request = models.ForeignKey(
         Request, on_delete=models.CASCADE, related_name="replies", verbose_name=_("request")
@@ -286,6 +289,9 @@ class Reply(models.Model):
     data = models.BinaryField(_("data"))
     received_at = InstantField(_("received"))
     number = models.PositiveIntegerField(_("number"), null=True)
+    group = models.CharField(
+        _("group"), max_length=MAX_ATTRIBUTE, blank=True, default="", db_default=""
+    )
 
     class Meta:
         verbose_name = _("reply")

@@ -7,14 +7,14 @@ from uuid import UUID
 import msgspec
 from django.db import connections, router, transaction
 
-from inbox.handlers.registry import Handler
+from inbox.handlers.registry import Handler, handlers
 from outbox.error_text import storable
 from outbox.exceptions import ConfigurationError, UnknownRequest
 from outbox.message.cloudevents import MAX_ATTRIBUTE, bounded, read_time
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import EventType
 from outbox.message.event_types import registry as event_types
-from outbox.message.requests import EXPIRY_TIME, IN_REPLY_TO, REPLY_TO, reply_address
+from outbox.message.requests import EXPIRY_TIME, IN_REPLY_TO, REPLY_GROUP, REPLY_TO, reply_address
 from outbox.producer.drafting import Draft
 from outbox.producer.emit import require_transaction, write
 from outbox.producer.writing import write_database
@@ -88,6 +88,7 @@ def answer_with(handler: Handler, envelope: Envelope, returned: object) -> None:
             address=address,
             request_id=envelope.id,
             correlation_id=envelope.correlation_id and bounded(envelope.correlation_id),
+            group=handler.group,
         )
 
 
@@ -123,6 +124,7 @@ def answer_open(row: "OpenRequest", reply: object) -> Envelope | None:
             address=row.address,
             request_id=row.message_id,
             correlation_id=row.correlation_id or None,
+            group=handler.group if (handler := handlers.get(row.handler)) else "",
         )
 
 
@@ -165,14 +167,18 @@ def check_reply(asked: EventType, reply: object) -> None:
         )
 
 
-def _send(reply: object, *, address: str, request_id: str, correlation_id: str | None) -> Envelope:
+def _send(
+    reply: object, *, address: str, request_id: str, correlation_id: str | None, group: str
+) -> Envelope:
+    own = {IN_REPLY_TO: request_id} | ({REPLY_GROUP: group} if group else {})
+
     def addressed(envelope: Envelope) -> Envelope:
         return msgspec.structs.replace(
             envelope,
             topic=address,
             # All that is said on a request keeps its order.
             key=envelope.key or bounded(request_id),
-            attributes={**envelope.attributes, IN_REPLY_TO: request_id},
+            attributes={**envelope.attributes, **own},
         )
 
     draft = Draft(event=reply, correlation_id=correlation_id, causation_id=bounded(request_id))

@@ -180,9 +180,9 @@ def replies_panel(row: Request, request: HttpRequest) -> Panel:
         headings=(_("Counts as"), _("Type"), _("Source"), _("Received"), _("Data")),
         rows=[
             [
-                _("late") if each.number is None else str(each.number),
+                _("late or second") if each.number is None else str(each.number),
                 html.name(each.type),
-                each.source,
+                f"{each.source} {each.group}".rstrip(),
                 html.stamp(each.received_at),
                 payload.show_data(each.data, each.content_type),
             ]

@@ -56,7 +56,7 @@ OPTIONAL = {
 RESERVED = frozenset(
     {"specversion", "id", "source", "type", "time", "data", "datacontenttype", "dataversion"}
     | set(OPTIONAL.values())
-    | {"replyto", "inreplyto", "expirytime"}  # see outbox.message.requests
+    | {"replyto", "inreplyto", "expirytime", "replygroup"}  # see outbox.message.requests
     | {"acknowledgeto", "acknowledgegroups"}  # see outbox.message.acknowledgements
 )
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 REPLY_TO = "replyto"
 IN_REPLY_TO = "inreplyto"
+REPLY_GROUP = "replygroup"
+"""The attribute of a reply that says which group of its source has answered."""
 EXPIRY_TIME = "expirytime"
 """CloudEvents' extension of this name: when the asker stops waiting. Nobody has to heed it."""
 

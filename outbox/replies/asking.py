@@ -84,7 +84,8 @@ def ask(
     answer = asked.result(timeout=3)
 
     `within` is how long an answer counts, by default what the request's declaration says.
-    `replies` is how many are wanted: the request is settled with so many, or at its deadline.
+    `replies` is how many are wanted, of as many groups: the request is settled with so many, or at
+    its deadline.
     `idempotency_key`: asked again by the same `owner` with the same key, it is the request that
     there is already, also if two ask at once. `callback_url` is where its end is POSTed to, signed
     with the secrets of the `owner`, by a relay with a WebhookBroker. The other options are those of

@@ -12,6 +12,7 @@ from outbox.database.instants import read
 from outbox.database.prepared import large_cursor
 from outbox.message.cloudevents import MAX_ATTRIBUTE, bounded
 from outbox.message.envelope import Envelope
+from outbox.message.requests import REPLY_GROUP
 from outbox.models import Reply, Request, Settlement
 from outbox.producer.scheduling import cancel as cancel_scheduled
 from outbox.replies import sql
@@ -138,6 +139,7 @@ def keep(
         "version": reply.version,
         "content_type": bounded(reply.content_type),
         "data": reply.data,
+        "group": bounded(str(reply.attributes.get(REPLY_GROUP, ""))),
     }
     connection = connections[using]
     if connection.vendor != "postgresql":
@@ -185,9 +187,13 @@ def _portable_keep(
     replies = Reply.objects.using(using).filter(request=request.pk)
     if replies.filter(message_id=values["message_id"], source=values["source"]).exists():
         return None
-    counted = replies.filter(number__isnull=False).count()
+    counting = replies.filter(number__isnull=False)
+    counted = counting.count()
+    second = counting.filter(source=values["source"], group=values["group"]).exists()
     ended = Settlement.objects.using(using).filter(pk=request.pk).exists()
-    number = counted + 1 if counts and not ended and counted < request.wanted else None
+    number = (
+        counted + 1 if counts and not ended and not second and counted < request.wanted else None
+    )
     Reply(request_id=request.pk, received_at=database_now(using), number=number, **values).save(
         using=using, force_insert=True
     )

@@ -92,7 +92,8 @@ def fail(request_id: str, reason: str, *, using: str, by: str) -> bool:
 def answer(request_id: str, reply: Envelope, *, using: str, by: str = "") -> bool:
     """Keep a reply; settle its request if that has all it wanted. Tell whether this reply counts.
 
-    What comes late, is no reply that the request declares, or is there already changes nothing.
+    What comes late, is the second of a group, is no reply that the request declares, or is there
+    already changes nothing.
     """
     with _in_transaction(using):
         request = lock(request_id, using, wait=False)
@@ -117,7 +118,10 @@ def answer(request_id: str, reply: Envelope, *, using: str, by: str = "") -> boo
                 bounded(reply.type),
             )
         elif kept.number is None:
-            logger.info("A reply to request %s is late, and changes nothing.", request.message_id)
+            logger.info(
+                "A reply to request %s is late, or the second of its group, and changes nothing.",
+                request.message_id,
+            )
         if kept.settles:
             _tell(request, told, using)
         return kept.number is not None

@@ -54,18 +54,22 @@ SELECT FROM settled
 """
 
 # Of a locked request: keeps a reply, gives it its number if it counts, and settles the request if
-# that was the last it wanted. A reply that is there already is left alone.
+# that was the last it wanted. One of each group that answers counts. A reply that is there already
+# is left alone.
 ANSWER = f"""
 WITH had AS (
     SELECT count(number) AS counted,
-           EXISTS (SELECT FROM {SETTLEMENT} WHERE request_id = %(request)s) AS ended
+           EXISTS (SELECT FROM {SETTLEMENT} WHERE request_id = %(request)s) AS ended,
+           coalesce(bool_or(number IS NOT NULL AND source = %(source)s AND "group" = %(group)s),
+                    false) AS second
     FROM {REPLY} WHERE request_id = %(request)s),
 kept AS (
     INSERT INTO {REPLY} (request_id, message_id, source, type, version, content_type, data,
-                         received_at, number)
+                         "group", received_at, number)
     SELECT %(request)s, %(message_id)s, %(source)s, %(type)s, %(version)s, %(content_type)s,
-           %(data)s, clock_timestamp(),
-           CASE WHEN %(counts)s AND NOT ended AND counted < %(wanted)s THEN counted + 1 END
+           %(data)s, %(group)s, clock_timestamp(),
+           CASE WHEN %(counts)s AND NOT ended AND NOT second AND counted < %(wanted)s
+                THEN counted + 1 END
     FROM had
     ON CONFLICT (request_id, message_id, source) DO NOTHING RETURNING number),
 settled AS (

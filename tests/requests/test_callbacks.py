@@ -37,8 +37,9 @@ def replied(wire: Wire, *data: bytes, **attributes: Any) -> list[dict[str, Any]]
     """Let a request of as many replies be answered; return those of its callback."""
     ask(callback_url=URL, replies=len(data))
     [request] = wire.publish()
-    for each in data:
-        receive(reply_to(request, each, **attributes), group=ASKER)
+    for number, each in enumerate(data):
+        groups = {"inreplyto": request.id, "replygroup": f"group{number}"}
+        receive(reply_to(request, each, **{"attributes": groups, **attributes}), group=ASKER)
     [callback] = written()
     assert callback["state"] == "answered"
     replies: list[dict[str, Any]] = callback["replies"]

@@ -129,7 +129,7 @@ def test_two_sources_and_one_id(wire: Wire) -> None:
         receive(other, group=ASKER)
         Receipt.objects.all().delete()
     assert asked.state() == "pending"
-    receive(reply_to(request, b'{"amount": 3}', source="/elsewhere"), group=ASKER)
+    receive(reply_to(request, b'{"amount": 3}', source="/third"), group=ASKER)
     assert asked.result() == [Given(1), Given(2), Given(3)]
     assert Settlement.objects.count() == 1
 
@@ -284,9 +284,11 @@ def test_two_consumers_that_settle_in_opposite_order(wire: Wire) -> None:
         batches = [[one, two], [two, one]]
         runs = [
             session.start(
-                receive, *(reply_to(each, b'{"amount": 8}') for each in batch), group=ASKER
+                receive,
+                *(reply_to(each, b'{"amount": 8}', source=source) for each in batch),
+                group=ASKER,
             )
-            for session, batch in zip(pair, batches, strict=True)
+            for session, batch, source in zip(pair, batches, ("/one", "/two"), strict=True)
         ]
         for run in runs:
             run.result(timeout=30)

@@ -234,7 +234,10 @@ def test_several_replies(wire: Wire) -> None:
     """Settled by the last that was wanted; the same one twice counts once, more are late."""
     asked = ask(replies=3)
     request = wire.publish()[0]
-    messages = [reply_to(request, b'{"amount": %d}' % number) for number in range(4)]
+    messages = [
+        reply_to(request, b'{"amount": %d}' % number, source=f"/pricing/{number}")
+        for number in range(4)
+    ]
     receive(messages[0], group=ASKER)
     receive(messages[0], group=ASKER)
     receive(messages[1], group=ASKER)
@@ -242,6 +245,42 @@ def test_several_replies(wire: Wire) -> None:
     receive(messages[2], messages[3], group=ASKER)
     assert asked.result() == [Given(0), Given(1), Given(2)]
     assert list(Reply.objects.order_by("id").values_list("number", flat=True)) == [1, 2, 3, None]
+
+
+def test_one_reply_of_each_group(wire: Wire, answer: Callable[..., None]) -> None:
+    """Two handlers of one group are one who answers; two groups of one service are two."""
+    answer(lambda event, message: Given(1))
+    answer(lambda event, message: Given(2))
+    asked = ask(replies=3)
+    wire.run()
+    assert asked.state() == "pending"
+    assert list(Reply.objects.order_by("id").values_list("number", "group")) == [
+        (1, ANSWERER),
+        (None, ANSWERER),
+    ]
+
+    request = wire.broker.published[0]
+    told = {"inreplyto": request.id, "replygroup": "carrier"}
+    source = Reply.objects.first().source  # type: ignore[union-attr]
+    receive(
+        reply_to(request, b'{"amount": 3}', source=source, attributes=told),
+        reply_to(request, b'{"amount": 4}', source=source),  # by who does not tell his group
+        reply_to(request, b'{"amount": 5}', source=source, attributes=told),
+        group=ASKER,
+    )
+    assert [each.amount for each in asked.result()] == [1, 3, 4]
+
+
+def test_who_answers_later_is_of_the_group_of_the_handler(
+    wire: Wire, answer: Callable[..., None]
+) -> None:
+    answer(lambda event, message: inbox.LATER)
+    asked = ask(replies=2)
+    wire.run()
+    with transaction.atomic():
+        inbox.answer(asked.id, Given(6))
+    wire.run()
+    assert Reply.objects.get().group == ANSWERER
 
 
 def test_too_few_replies(wire: Wire) -> None:

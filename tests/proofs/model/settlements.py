@@ -93,6 +93,8 @@ class RequestMachine(RuleBasedStateMachine):
             known.replies.append(name)
             if known.outcome is not None or len(known.counted) >= known.wanted:
                 return False
+            if any(counted == source for counted, _ in known.counted):
+                return False  # one of each who answers
             known.counted.append(name)
             if len(known.counted) == known.wanted:
                 known.outcome = "answered"
