@@ -23,7 +23,7 @@ from outbox.message.event_types import is_type_name
 from outbox.message.requests import is_address
 from outbox.producer.writing import write_database
 from outbox.statements import exchange, wire
-from outbox.statements.buckets import HOUR, finer, is_forgotten, milliseconds
+from outbox.statements.buckets import HOUR, SECOND, is_forgotten, milliseconds
 from outbox.statements.conf import peers
 from outbox.statements.topics import Topic
 from outbox.statements.totals import differing, raised
@@ -119,8 +119,8 @@ class _Comparison:
         width, bucket = self._statement.width, self._statement.bucket
         if width > bucket or self._room <= 0 or time.monotonic() > self._ends:
             return
-        smallest = finer(width, bucket) is None
-        most = wire.MOST_LISTED if smallest else min(self._room, wire.LISTED_AT_ONCE)
+        few = min(self._room, wire.LISTED_AT_ONCE)
+        most = wire.MOST_LISTED if width <= SECOND else few
         ids = receipts.states(self._had(start, start + width, [kind]), self._using, most=most)
         if ids is not None:
             self._room -= len(ids) + 1

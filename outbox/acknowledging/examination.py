@@ -41,6 +41,7 @@ def examine(using: str) -> Iterator[Finding]:
     yield from _overdue(using)
     due = rows.filter(due_at__isnull=False).order_by("due_at")
     held = Counter(due.values_list("group", "hold")[:COUNTED])
+    among = f"Of the {COUNTED:,} that are due next: " if sum(held.values()) == COUNTED else ""
     for (group, hold), count in sorted(held.items()):
         if hold in ("", Hold.KEPT):
             continue
@@ -48,7 +49,9 @@ def examine(using: str) -> Iterator[Finding]:
             level=Level.WARNING,
             id="outbox.held",
             title=f"Group {group!r} gets nothing again",
-            text=f"{counted(count, 'message')} not acknowledged in time: {WORDS[Hold(hold)]}.",
+            text=(
+                f"{among}{counted(count, 'message')} not acknowledged in time: {WORDS[Hold(hold)]}."
+            ),
             hint="Nothing is sent again until that is over; then it goes on by itself.",
             about=f"{group} {hold}",
             figures={"held": count},

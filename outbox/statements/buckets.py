@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
+MOMENT, SECOND, MINUTE, HOUR, DAY = 10, 1000, 60_000, 3_600_000, 86_400_000
+"""Milliseconds. A moment is a part of a second of which more messages are than can be told."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_TIME = 1 << 48
 """What no id can say."""
@@ -46,7 +47,7 @@ def bound(time: int) -> UUID:
 
 def finer(width: int, bucket: int) -> int | None:
     """Return how wide the parts are of which a width is made; None if those are messages."""
-    chain = [DAY, HOUR, bucket, *([SECOND] if bucket > SECOND else [])]
+    chain = [DAY, HOUR, bucket, *([SECOND] if bucket > SECOND else []), MOMENT]
     after = [each for each in chain if each < width]
     return after[0] if after else None
 
@@ -58,7 +59,7 @@ def is_bucket(width: int) -> bool:
 
 def is_width(width: int, bucket: int) -> bool:
     """Tell whether statements with buckets of a width have parts that are so wide."""
-    return width in (DAY, HOUR, bucket, SECOND)
+    return width in (DAY, HOUR, bucket, SECOND, MOMENT)
 
 
 def is_forgotten(start: int, width: int, bucket: int, before: int) -> bool:

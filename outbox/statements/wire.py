@@ -14,7 +14,7 @@ from outbox.statements.totals import Total
 MOST_TOTALS = 500
 """Totals in one message."""
 MOST_LISTED = 20_000
-"""Ids in one message; of a single second and type no more are compared."""
+"""Ids in one message; a second with more of one type is compared in smaller parts."""
 LISTED_AT_ONCE = 1000
 """Ids of a bucket up to which the ids are told, in place of the totals of its seconds."""
 MOST_PATTERNS = 1000

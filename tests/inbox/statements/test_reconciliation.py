@@ -8,7 +8,7 @@ from django.db import transaction
 from inbox.models import Receipt
 from outbox.database.clock import database_now
 from outbox.models import Break, BucketTotal, GroupTopic, Message, Reconciliation, ToState
-from outbox.statements import sender
+from outbox.statements import sender, wire
 from outbox.statements.buckets import HOUR, MINUTE
 from outbox.statements.conf import peers
 from outbox.statements.exchange import run_round
@@ -65,6 +65,20 @@ def test_of_many_the_one_is_found(both: Both) -> None:
     both.settle()
 
     assert both.compare() == {"missing": [sent[777].id]}
+
+
+def test_of_a_second_with_more_messages_than_can_be_told(
+    both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its smaller parts are compared, and nothing is asked for ever."""
+    monkeypatch.setattr(wire, "MOST_LISTED", 20)
+    monkeypatch.setattr(wire, "LISTED_AT_ONCE", 10)
+    sent = emitted(*[NOW + 5 * number for number in range(100)])
+    both.lost = {sent[77].id}
+    both.settle()
+
+    assert both.compare() == {"missing": [sent[77].id]}
+    assert not ToState.objects.exists()
 
 
 def test_what_a_group_has_forgotten_is_missing_there(both: Both) -> None:

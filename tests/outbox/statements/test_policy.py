@@ -18,6 +18,7 @@ from outbox.statements.buckets import (
     DAY,
     HOUR,
     MINUTE,
+    MOMENT,
     SECOND,
     bound,
     ceiling,
@@ -67,15 +68,16 @@ def test_both_sides_read_the_time_of_an_id_alike() -> None:
 
 
 def test_what_smaller_parts_there_are() -> None:
-    """A day is made of hours, these of buckets, these of seconds, and these of messages."""
-    assert [finer(each, MINUTE) for each in (DAY, HOUR, MINUTE, SECOND)] == [
+    """A day is made of hours, these of buckets, these of seconds, these of moments, of messages."""
+    assert [finer(each, MINUTE) for each in (DAY, HOUR, MINUTE, SECOND, MOMENT)] == [
         HOUR,
         MINUTE,
         SECOND,
+        MOMENT,
         None,
     ]
     assert finer(HOUR, SECOND) == SECOND
-    assert finer(SECOND, SECOND) is None
+    assert finer(SECOND, SECOND) == MOMENT
     assert is_bucket(MINUTE)
     assert is_bucket(SECOND)
     assert not any(map(is_bucket, (0, 500, 7 * SECOND, 2 * HOUR)))
