@@ -13,8 +13,10 @@ from outbox.api.fields import Id, Instant, number, text
 from outbox.api.messages import UUID_FORM
 from outbox.models import Request
 from outbox.operations import Operation
+from outbox.replies.callbacks import callbacks_of
 from outbox.replies.operations import CANCEL
 from outbox.states import PENDING
+from outbox.webhooks.urls import shown
 
 
 class RequestItem(serializers.Shape):
@@ -37,6 +39,14 @@ class RequestItem(serializers.Shape):
     )
     progress_text = text(allow_blank=True)
     progress_at = Instant(allow_null=True)
+    callback_url = text(
+        allow_blank=True,
+        help_text="where its end is POSTed to, without its query; empty if nowhere",
+    )
+    callback = text(
+        allow_null=True,
+        help_text="the id of the message that is POSTed, once the request has ended",
+    )
 
 
 @with_operations({CANCEL.verb: CANCEL})
@@ -50,7 +60,10 @@ class Requests(ActingRows):
 
     def prepare(self, rows: Any, using: str) -> None:
         prefetch_related_objects(rows, "settlement")
+        called = callbacks_of([row for row in rows if row.callback_url], using)
         for row in rows:
+            row.callback = called.get(row.message_id)
+            row.callback_url = shown(row.callback_url)
             end = getattr(row, "settlement", None)
             row.state = end.outcome if end else PENDING
             row.settled_at = end and end.settled_at

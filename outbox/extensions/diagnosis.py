@@ -47,6 +47,8 @@ class Finding:
     `figures` are the numbers behind it, fit for JSON; seconds unless their name says otherwise.
     `about` tells it from others of its id where the title does not, or changes with the numbers.
     `page` is where it is seen: the address of a page under "Messaging", such as "failures/".
+    `rows` is a list of the admin that shows what it is about, where there is no such page: the
+    label of a model, and what to look for in it, such as "django_outbox.request?state:expired".
     `hides` has the ids of findings that nobody can tell while this one is there, since it is worse
     or in the way: all of such an id, or those about the same if this one is `about` something.
     """
@@ -59,6 +61,7 @@ class Finding:
     figures: Mapping[str, Any] = field(default_factory=dict)
     about: str = ""
     page: str = ""
+    rows: str = ""
     hides: Sequence[str] = ()
 
 

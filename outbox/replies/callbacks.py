@@ -1,7 +1,9 @@
 """Write what is POSTed when a request has ended, in the transaction that settles it."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from django.db import connections
@@ -14,7 +16,7 @@ from outbox.message.callbacks import CALLBACK_TYPE, CONTENT_TYPE, topic_of
 from outbox.message.codec import is_json
 from outbox.message.envelope import Envelope
 from outbox.message.ids import uuid7_text
-from outbox.models import Reply, Request, Settlement
+from outbox.models import Message, Reply, Request, Settlement
 from outbox.producer.writing import append
 from outbox.states import Outcome
 from outbox.webhooks.addresses import is_allowed
@@ -64,6 +66,19 @@ def call_back(settlement: Settlement, using: str) -> None:
         causation_id=str(request.message_id),
     )
     append(connections[using], [envelope], conf)
+
+
+def callbacks_of(rows: Sequence[Request], using: str) -> dict[UUID, str]:
+    """Return the ids of the messages that tell the URLs of requests, by the ids of these."""
+    if not rows:
+        return {}
+    sent = Message.objects.using(using).filter(
+        correlation_id__in={row.correlation_id for row in rows},
+        type=CALLBACK_TYPE,
+        subject__in=[str(row.message_id) for row in rows],
+    )
+    found = sent.order_by("position").values_list("subject", "message_id")
+    return {UUID(subject): str(name) for subject, name in found}
 
 
 def _replies(request: Request, using: str, most: int) -> list[dict[str, Any]]:

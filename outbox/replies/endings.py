@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from outbox.database import instants
 from outbox.extensions.diagnosis import Finding, Level
-from outbox.models import Settlement
+from outbox.models import Request, Settlement
 from outbox.states import Outcome
 
 COUNTED = 1000
@@ -31,6 +31,7 @@ def examine(using: str) -> Iterator[Finding]:
             level=Level.WARNING,
             id="outbox.unanswered",
             about=request_type,
+            rows=f"{Request._meta.label_lower}?type:{request_type} state:expired,failed age:<1d",
             title=f"Requests {request_type} are seldom answered",
             text=f"Of the newest of the last day {expired:,} have expired, {failed:,} have failed, "
             f"and {found[Outcome.ANSWERED]:,} were answered.",

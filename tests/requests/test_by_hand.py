@@ -189,6 +189,28 @@ def test_by_command(wire: Wire, open_request: OpenRequest) -> None:
         run(open_request.message_id, "--type", GIVEN, "--data", '{"amount": 5}')
 
 
+def test_by_command_as_somebody(wire: Wire, open_request: OpenRequest) -> None:
+    """It takes his permission, and stands in the log of what people do, like all else."""
+    told = [open_request.message_id, "--type", GIVEN, "--data", '{"amount": 5}']
+    user = User.objects.create_user("ann", is_staff=True)
+    with pytest.raises(CommandError, match="no user 'bob'"):
+        run(*told, "--user", "bob")
+    with pytest.raises(CommandError, match="answer_openrequest"):
+        run(*told, "--user", "ann")
+    assert not LogEntry.objects.exists()
+    user.user_permissions.add(Permission.objects.get(codename="answer_openrequest"))
+    run(*told, "--user", "ann", "--reason", "by phone")
+    entry = LogEntry.objects.get()
+    assert (entry.user, entry.change_message) == (user, "Answered. by phone")
+    wire.run()
+    assert asked(open_request).result() == Given(5)
+    root = Client()
+    root.force_login(User.objects.create_superuser("root"))
+    page = root.get("/admin/django_outbox/messaging/doings/").content.decode()
+    assert "by phone" in page
+    assert "ann" in page
+
+
 def run(*arguments: str) -> str:
     out = StringIO()
     call_command("inbox_answer", *arguments, stdout=out)

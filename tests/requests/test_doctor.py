@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import User
+from django.test import Client
 from django.utils import timezone
 
 from inbox.models import OpenRequest
@@ -62,6 +64,18 @@ def test_requests_that_are_seldom_answered() -> None:
     told = one(lambda: endings.examine("default"))
     assert (told.id, told.about) == ("outbox.unanswered", "pricing.quote")
     assert told.figures == {"expired": 2, "failed": 1, "answered": 1}
+    label, _, query = told.rows.partition("?")
+    assert label == "django_outbox.request"
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"))
+    page = client.get("/admin/django_outbox/request/", {"q": query})
+    assert {row.settlement.outcome for row in page.context["cl"].result_list} == {
+        Outcome.EXPIRED,
+        Outcome.FAILED,
+    }
+    overview = client.get("/admin/django_outbox/messaging/overview/?section=findings")
+    link = "/admin/django_outbox/request/?q=type%3Apricing.quote"
+    assert link in overview.content.decode()
 
 
 def test_open_requests_near_the_deadline() -> None:

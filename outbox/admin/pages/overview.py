@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
+from django.apps import apps
 from django.http import HttpRequest
 from django.utils import translation
 from django.utils.html import format_html
@@ -95,7 +96,11 @@ def _rows(request: HttpRequest, found: Sequence[Finding]) -> Sequence[Sequence[C
 def _title(request: HttpRequest, finding: Finding) -> Content:
     """Return the title, with a link to what shows it, if there is such a page for the user."""
     name, _slash, rest = finding.page.partition("/")
-    url = visible_url(request, name, rest) if name else ""
+    label, _mark, query = finding.rows.partition("?")
+    if name:
+        url = visible_url(request, name, rest)
+    else:
+        url = html.list_url(request, apps.get_model(label), q=query) if label else ""
     return format_html('<a href="{}">{}</a>', url, finding.title) if url else finding.title
 
 

@@ -3,9 +3,11 @@
 requests-hardened resolves the name, refuses addresses that are not public, and connects to exactly
 the one that it has looked at: it does not matter what the name resolves to afterwards. Beside that:
 no redirect, no proxy and no password of the environment, no connection that is used again, nothing
-of the body is read, and all is over at a deadline, however slowly the answer drips.
+of the body is read, headers are 32 KiB at most, and all is over at a deadline, however slowly the
+answer drips.
 """
 
+import errno
 import http.client
 import io
 import logging
@@ -31,6 +33,8 @@ from relay.brokers.base import Outcome, Status
 from relay.brokers.webhook.answers import Answer, answered, failed
 
 CONNECT_SECONDS = 5.0
+MOST_READ = 32 * 1024
+"""Bytes of an answer that are read: its headers, and what comes with them."""
 AGENT = "django-outbox-inbox"
 
 _now = threading.local()  # the deadline of the POST that a thread is at
@@ -167,11 +171,12 @@ class _Deadlined:
 
 
 class _Answer(io.RawIOBase):
-    """Reads from a socket until a deadline, by time.monotonic()."""
+    """Reads from a socket until a deadline, by time.monotonic(), and no more than MOST_READ."""
 
     def __init__(self, sock: ssl.SSLSocket, deadline: float) -> None:
         self._sock = sock
         self._deadline = deadline
+        self._left = MOST_READ
         self._file = sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
@@ -181,8 +186,12 @@ class _Answer(io.RawIOBase):
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the deadline has passed")
+        if self._left <= 0:
+            raise OSError(errno.EMSGSIZE, f"its headers are larger than {MOST_READ // 1024} KiB")
         self._sock.settimeout(left)
-        return self._file.readinto(buffer)
+        count: int = self._file.readinto(memoryview(buffer)[: self._left]) or 0
+        self._left -= count
+        return count
 
     def close(self) -> None:
         self._file.close()

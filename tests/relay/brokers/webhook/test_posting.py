@@ -288,6 +288,25 @@ def test_a_receiver_that_hardly_reads_is_left_at_the_deadline(
     assert server.taken < 48_000_000
 
 
+@pytest.mark.parametrize(
+    ("count", "length"), [(90, 60_000), (1, 60_000), (90, 400)], ids=["all", "one", "many"]
+)
+def test_headers_are_bounded(server: CallbackServer, count: int, length: int) -> None:
+    """No more than 32 KiB is read of them, in many lines or in one."""
+    server.answers["/hook"] = Answering(200, {f"X-{n}": "x" * length for n in range(count)})
+
+    answer = call(f"{server.origin}/hook?token=secret", subnets=LOOPBACK)
+
+    assert answer.outcome.status is Status.REFUSED
+    assert answer.outcome.reason.endswith("its headers are larger than 32 KiB")
+
+
+def test_headers_that_are_just_large_are_read(server: CallbackServer) -> None:
+    server.answers["/hook"] = Answering(200, {f"X-{n}": "x" * 390 for n in range(70)})
+
+    assert call(f"{server.origin}/hook", subnets=LOOPBACK).outcome == CONFIRMED
+
+
 def test_who_does_not_listen_is_away(server: CallbackServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
