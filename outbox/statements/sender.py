@@ -140,6 +140,14 @@ def close(row: Reconciliation, expected: Expected) -> Closing:
         position=row.position,
     )
     late = closing.late(row, now, width, using)
+    if len(late) >= closing.MOST_LATE:
+        logger.warning(
+            "%d buckets or more got messages after they were closed; others are not stated to "
+            "group %s again: manage.py reconcile %s --since TIME compares them.",
+            len(late),
+            row.group,
+            row.group,
+        )
     until = max(row.closed, closing.closed_before(before, now, width, using))
     for first, last in joined(late, width):
         _keep(row.group, expected.totals(first, last, width), first, last, using)

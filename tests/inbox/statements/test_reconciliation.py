@@ -198,6 +198,20 @@ def test_late_rows_make_another_revision(both: Both) -> None:
     assert breaks("in_transit") == {"missing": [late[0].id]}
 
 
+def test_more_late_buckets_than_are_stated_again_are_told(
+    both: Both, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sender.closing, "MOST_LATE", 2)
+    emitted(NOW)
+    both.settle()
+    both.round()
+    assert "--since" not in caplog.text
+    emitted(NOW, NOW + MINUTE, NOW + 2 * MINUTE)
+    both.settle()
+    both.round()
+    assert f"manage.py reconcile {GROUP} --since" in caplog.text
+
+
 def test_after_a_long_time_a_round_closes_a_part(
     both: Both, monkeypatch: pytest.MonkeyPatch
 ) -> None:
