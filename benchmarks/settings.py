@@ -13,7 +13,6 @@ BENCH_HANDLED  a file for the times at which handlers' transactions have committ
 
 import os
 from datetime import timedelta
-from typing import Any
 
 from project import settings as base
 from project.settings import *  # noqa: F403
@@ -48,10 +47,11 @@ RELAYS = {
         **_pruning,
     },
 }
-INBOX: dict[str, Any] = {
+INBOX = {
     "EXCHANGE": "bench",
     "GROUP": os.environ.get("BENCH_QUEUE", "bench"),
     **_retention,
     **_pruning,
 }
+RECONCILE = {}
 BENCH_HANDLED = os.environ.get("BENCH_HANDLED", "")

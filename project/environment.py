@@ -18,6 +18,12 @@ def flag(name: str, *, default: bool) -> bool:
     raise ImproperlyConfigured(f"{name}={value!r} is neither true nor false: set it to 1 or 0.")
 
 
+def pairs(name: str) -> dict[str, str]:
+    """Return the comma-separated items of the variable, which are name=value, as a dict."""
+    found = (item.partition("=") for item in names(name))
+    return {left.strip(): right.strip() for left, _, right in found}
+
+
 def names(name: str) -> list[str]:
     """Return the comma-separated items of the variable."""
     return [item.strip() for item in os.environ.get(name, "").split(",") if item.strip()]

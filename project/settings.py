@@ -1,7 +1,8 @@
 """Settings of the example project, which shows outbox, relay and inbox at work.
 
 It is made to be tried, not to be deployed: without any configuration it runs in debug mode on an
-embedded PostgreSQL and a broker inside the process. The environment changes that:
+embedded PostgreSQL and a broker inside the process, and is the shop, billing and shipping in one.
+The environment changes that:
 
 DATABASE_URL   ``postgresql://user:password@host:port/name`` or ``sqlite:///path``
 BROKER_URL     ``amqp://user:password@host:port/vhost``
@@ -9,11 +10,14 @@ SECRET_KEY     required as soon as DEBUG is off
 DEBUG          1 (the default) or 0
 ALLOWED_HOSTS  comma-separated
 LOG_LEVEL      WARNING by default
+SERVICE        shop, billing or shipping: to be this one alone, on a database of its own
 CARRIER_URL    where the other project is, the carrier's, which is told of parcels by HTTP
 FLOW_TOKEN     who has it may ask what is known of a conversation; the carrier's is the same
+PEERS          where the other services are, to ask them that: name=url, comma-separated
 """
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,11 @@ if not SECRET_KEY:
     raise ImproperlyConfigured("DEBUG is off and SECRET_KEY is not set: set it to a random string.")
 ALLOWED_HOSTS = environment.names("ALLOWED_HOSTS")
 
+SERVICES = ("shop", "billing", "shipping")
+SERVICE = os.environ.get("SERVICE", "")
+if SERVICE not in ("", *SERVICES):
+    raise ImproperlyConfigured(f"SERVICE={SERVICE!r} is none of {', '.join(SERVICES)}.")
+
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
@@ -39,9 +48,7 @@ INSTALLED_APPS = [
     "outbox",
     "relay",
     "inbox",
-    "project.shop",
-    "project.billing",
-    "project.shipping",
+    *(f"project.{service}" for service in SERVICES if SERVICE in ("", service)),
     "project.demo",
 ]
 MIDDLEWARE = [
@@ -85,7 +92,8 @@ DATABASES: dict[str, dict[str, Any]] = {
 
 BROKER_URL = os.environ.get("BROKER_URL", "")
 
-OUTBOX: dict[str, Any] = {"SOURCE": "/project"}
+OUTBOX: dict[str, Any] = {"SOURCE": f"/{SERVICE or 'shop'}"}
+INBOX: dict[str, Any] = {"STATEMENTS": True}
 RELAYS: dict[str, dict[str, Any]] = {
     "default": (
         {"BACKEND": "relay.brokers.amqp.AMQPBroker", "URL": BROKER_URL, "OPTIONS": {}}
@@ -94,16 +102,45 @@ RELAYS: dict[str, dict[str, Any]] = {
     ),
 }
 
+# What each service compares with what others have had of it. Buckets are short, so that nobody who
+# tries this waits for a minute to be over.
+_COMPARED = [
+    ("shop", "billing", "shop.order.*"),
+    ("shop", "shipping", "shop.order.*"),
+    ("billing", "shipping", "billing.invoice.*"),
+    ("shipping", "shop", "shipping.shipment.*"),
+]
+RECONCILE: dict[str, Any] = {
+    group: {
+        "TYPES": [
+            types
+            for sender, receiver, types in _COMPARED
+            if SERVICE in ("", sender) and receiver == group
+        ],
+        "BUCKET": timedelta(seconds=1),
+        "GRACE": timedelta(seconds=1),
+    }
+    for group in SERVICES
+    if any(SERVICE in ("", sender) and group == receiver for sender, receiver, _ in _COMPARED)
+}
+
 CARRIER_URL = os.environ.get("CARRIER_URL", "")
 FLOW_TOKEN = os.environ.get("FLOW_TOKEN", "")
-FLOW: dict[str, Any] = {}
-if CARRIER_URL:
+FLOW: dict[str, Any] = {
+    "PEERS": {
+        name: {"URL": f"{url}/flow/", "TOKEN": FLOW_TOKEN}
+        for name, url in environment.pairs("PEERS").items()
+        if name != (SERVICE or "shop")
+    }
+}
+if CARRIER_URL and SERVICE in ("", "shipping"):
     RELAYS["carrier"] = {
         "BACKEND": "project.shipping.carrier.CarrierBroker",
         "URL": f"{CARRIER_URL}/messages/",
         "OPTIONS": {"TOKEN": FLOW_TOKEN},
     }
-    FLOW["PEERS"] = {"carrier": {"URL": f"{CARRIER_URL}/flow/", "TOKEN": FLOW_TOKEN}}
+if CARRIER_URL:
+    FLOW["PEERS"]["carrier"] = {"URL": f"{CARRIER_URL}/flow/", "TOKEN": FLOW_TOKEN}
 
 CELERY_BROKER_URL = BROKER_URL or "memory://"
 CELERY_TASK_DEFAULT_QUEUE = "project.tasks"

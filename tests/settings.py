@@ -31,12 +31,9 @@ INSTALLED_APPS = [*base.INSTALLED_APPS, "tests.testapp", "tests.outbox"]
 TEST_GROUP = os.environ.get("TEST_GROUP", "tests")
 
 _exchange = os.environ.get("TEST_EXCHANGE", "events")
-INBOX = {
-    **getattr(base, "INBOX", {}),
-    "EXCHANGE": _exchange,
-    **json.loads(os.environ.get("TEST_INBOX", "{}")),
-}
-OUTBOX = {**base.OUTBOX, **json.loads(os.environ.get("TEST_OUTBOX", "{}"))}
+INBOX = {"EXCHANGE": _exchange, **json.loads(os.environ.get("TEST_INBOX", "{}"))}
+RECONCILE = {}
+OUTBOX = {"SOURCE": "/project", **json.loads(os.environ.get("TEST_OUTBOX", "{}"))}
 if base.BROKER_URL:
     RELAYS = {
         **base.RELAYS,

@@ -2,11 +2,10 @@
 
 DATABASE_URL   its own database
 FLOW_TOKEN     who has it may hand over messages, and ask what is known of a conversation
-SHOP_URL       where the other project is, to ask it the same
+PEERS          where the services of the other project are, to ask them the same
 """
 
-import os
-
+from project import environment
 from project import settings as shop
 from project.settings import *  # noqa: F403
 
@@ -16,12 +15,16 @@ INSTALLED_APPS = [
 ]
 ROOT_URLCONF = "project.carrier.urls"
 OUTBOX = {"SOURCE": "/carrier"}
+INBOX = {}
+RECONCILE = {}
 BROKER_URL = ""
 RELAYS = {"default": {"BACKEND": "relay.brokers.local.LocalBroker"}}
+FLOW = {
+    "PEERS": {
+        name: {"URL": f"{url}/flow/", "TOKEN": shop.FLOW_TOKEN}
+        for name, url in environment.pairs("PEERS").items()
+    }
+}
 # Cookies know no ports: on one machine the login to one admin would end that to the other.
 SESSION_COOKIE_NAME = "carrier_session"
 CSRF_COOKIE_NAME = "carrier_csrf"
-
-FLOW_TOKEN = os.environ.get("FLOW_TOKEN", "")
-SHOP_URL = os.environ.get("SHOP_URL", "")
-FLOW = {"PEERS": {"shop": {"URL": f"{SHOP_URL}/flow/", "TOKEN": FLOW_TOKEN}}} if SHOP_URL else {}

@@ -11,47 +11,55 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.conf import settings
-from django.db import Error, connection
 
-from project import database_url
+from project.demo.databases import url_beside
 from project.demo.processes import ManageProcess, ProcessError
 from project.demo.site import HOST, LOGIN, free_port
 from project.demo.waiting import wait_until
 
 SETTINGS = "project.carrier.settings"
-SUFFIX = "_carrier"
 _PATIENCE = 60.0
-_LOCAL = Path(settings.BASE_DIR) / ".local"
 
 
 class Carrier:
     """The carrier's web server and relay. Use as a context manager: both have ended after it.
 
     `environment` is what the processes of the other project are given, so that they know it.
-    `shop_url` is where the other project's web server will be, if there is one.
+    `peers` are where the web servers of the other project will be, by the names of its services.
     """
 
-    def __init__(self, port: int, *, shop_url: str = "") -> None:
+    def __init__(self, port: int, *, peers: Mapping[str, str] | None = None) -> None:
         self._port = free_port(port)
         self._logs = tempfile.TemporaryDirectory(prefix="demo-")
         self._token = secrets.token_urlsafe()
         self.url = f"http://{HOST}:{self._port}"
-        self.environment = {"CARRIER_URL": self.url, "FLOW_TOKEN": self._token}
+        known = ",".join(f"{name}={url}" for name, url in (peers or {}).items())
+        self.environment = {
+            "CARRIER_URL": self.url,
+            "FLOW_TOKEN": self._token,
+            "PEERS": known,
+        }
         self._own = {
             "DJANGO_SETTINGS_MODULE": SETTINGS,
-            "DATABASE_URL": own_database_url(),
+            "DATABASE_URL": url_beside("carrier"),
             "FLOW_TOKEN": self._token,
-            "SHOP_URL": shop_url,
+            "PEERS": known,
             "BROKER_URL": "",
+            "CARRIER_URL": "",
+            "SERVICE": "",
         }
         self.site = self._start("carrier", str(self._port))
         self.relay: ManageProcess | None = None
 
     def __enter__(self) -> Self:
+        self.await_ready()
+        return self
+
+    def await_ready(self) -> None:
+        """Wait until its web server answers, and start its relay."""
         if not wait_until(self._answers, _PATIENCE):
             raise ProcessError(f"The carrier is not ready after {_PATIENCE:g} seconds.")
         self.relay = self._start("relay")
-        return self
 
     def __exit__(self, *_: object) -> None:
         for process in filter(None, (self.site, self.relay)):
@@ -119,29 +127,3 @@ class Carrier:
         if response.status != 200:
             raise ProcessError(f"The carrier answers {response.status}: {said[:200]!r}")
         return json.loads(said)
-
-
-def own_database_url() -> str:
-    """Return the URL of the carrier's database, which is made if need be.
-
-    On the server of ours another database; a file if there is no server, or we may make none there.
-    """
-    connection.ensure_connection()
-    if connection.vendor == "postgresql":
-        name = f"{connection.settings_dict['NAME']}{SUFFIX}"
-        if _made(name):
-            return database_url.compose(connection.settings_dict | {"NAME": name})
-    _LOCAL.mkdir(exist_ok=True)
-    return f"sqlite:///{_LOCAL / 'carrier.sqlite3'}"
-
-
-def _made(name: str) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
-        if cursor.fetchone():
-            return True
-        try:
-            cursor.execute(f"CREATE DATABASE {connection.ops.quote_name(name)}")
-        except Error:
-            return False
-    return True

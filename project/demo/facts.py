@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+from django.db.models import Model
+
 from outbox.conf import outbox_settings
 from outbox.models import Message
 from project.billing.models import Entry, Invoice, Receipt
@@ -20,8 +22,9 @@ from project.demo.reconcile import (
     Event,
     Facts,
 )
+from project.demo.services import TOGETHER, Services
 from project.demo.truth import Truth
-from project.shipping.models import Shipment
+from project.shipping.models import Reservation, Shipment
 from relay.conf import DEFAULT_RELAY
 from relay.models import Checkpoint
 from relay.snapshots import parse
@@ -51,6 +54,7 @@ def gather(
     duplicates_suppressed: int = 0,
     tasks: bool = False,
     parcels_of: Ask | None = None,
+    services: Services = TOGETHER,
 ) -> Facts:
     """Return the facts of a run, and of no other: orders are asked for by their ids.
 
@@ -59,7 +63,7 @@ def gather(
     """
     committed, orders = frozenset(truth.committed), truth.tried
     # The cursors come first: what is published meanwhile counts as not published yet.
-    cursors = _cursors()
+    cursors = {alias: _cursors(alias) for alias in services.aliases}
     log: Counter[Event] = Counter()
     published: Counter[Event] = Counter()
     effects: Counter[Effect] = Counter()
@@ -67,22 +71,23 @@ def gather(
     receipts: Counter[UUID] = Counter()
     parcels: Counter[UUID] = Counter()
     for some in _slices(orders):
-        for row in _log(some):
-            event = _event(row)
-            log[event] += 1
-            published[event] += is_published(row, cursors.get(row.lane))
-            if row.type == SHIPPED:  # what the shop's handler does, and all that it does
-                effects[Effect("shop.ship", Event(event.order, SHIPMENT_DISPATCHED))] += 1
-        for order in Invoice.objects.filter(order_id__in=some).values_list("order_id", flat=True):
+        for alias in services.aliases:
+            for row in _log(some, alias):
+                event = _event(row)
+                log[event] += 1
+                published[event] += is_published(row, cursors[alias].get(row.lane))
+                if row.type == SHIPPED:  # what the shop's handler does, and all that it does
+                    effects[Effect("shop.ship", Event(event.order, SHIPMENT_DISPATCHED))] += 1
+        for order in _orders(Invoice, some, services.billing):
             effects[Effect("billing.invoice", Event(order, PLACED, 1))] += 1
-        receipts.update(
-            Receipt.objects.filter(order_id__in=some).values_list("order_id", flat=True)
-        )
-        for order in Shipment.objects.filter(order_id__in=some).values_list("order_id", flat=True):
+        receipts.update(_orders(Receipt, some, services.billing))
+        for order in _orders(Reservation, some, services.shipping):
+            effects[Effect("shipping.reserve", Event(order, PLACED, 1))] += 1
+        for order in _orders(Shipment, some, services.shipping):
             effects[Effect("shipping.dispatch", Event(order, INVOICE_ISSUED))] += 1
         if parcels_of is not None:
             parcels.update(parcels_of(some))
-        entries = Entry.objects.filter(order_id__in=some).order_by("id")
+        entries = Entry.objects.using(services.billing).filter(order_id__in=some).order_by("id")
         for order, kind, number in entries.values_list("order_id", "event", "sequence"):
             effects[Effect("billing.account", _identify(order, kind, number))] += 1
             account[order].append(number)
@@ -117,14 +122,21 @@ def is_published(row: Logged, cursor: Checkpoint | None) -> bool:
     return parse(cursor.ceiling).sees(row.transaction_id) and done
 
 
-def _cursors() -> dict[int, Checkpoint]:
-    checkpoints = Checkpoint.objects.filter(relay=DEFAULT_RELAY).order_by("-previous")
+def _orders(model: type[Model], orders: Collection[UUID], alias: str) -> Iterator[UUID]:
+    """Yield the order of each row of a model that is of one of these orders."""
+    rows = model._default_manager.using(alias).filter(order_id__in=orders)
+    return iter(rows.values_list("order_id", flat=True))
+
+
+def _cursors(alias: str) -> dict[int, Checkpoint]:
+    checkpoints = Checkpoint.objects.using(alias).filter(relay=DEFAULT_RELAY).order_by("-previous")
     newest = (checkpoints.filter(lane=lane).first() for lane in range(outbox_settings().LANES))
     return {checkpoint.lane: checkpoint for checkpoint in newest if checkpoint is not None}
 
 
-def _log(orders: Collection[UUID]) -> Iterator[Logged]:
-    messages = Message.objects.filter(key__in=[str(pk) for pk in orders], type__in=HANDLERS)
+def _log(orders: Collection[UUID], alias: str) -> Iterator[Logged]:
+    rows = Message.objects.using(alias)
+    messages = rows.filter(key__in=[str(pk) for pk in orders], type__in=HANDLERS)
     return (Logged(*row) for row in messages.values_list(*Logged._fields))
 
 

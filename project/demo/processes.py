@@ -95,6 +95,18 @@ class ManageProcess:
             self._process.wait(_PATIENCE)
         self.kill()
 
+    def wait(self, seconds: float) -> int | None:
+        """Wait until the process ends by itself; return its exit code, None if it takes longer."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    @property
+    def output(self) -> str:
+        """What the process has printed and logged."""
+        return "\n".join(self._lines())
+
     def last_figures(self) -> dict[str, Any]:
         """Return the figures of the last line of JSON that the process logged."""
         for line in reversed(self._lines()):

@@ -1,5 +1,7 @@
-"""Ask an AMQP broker about the queues of our groups, without changing anything there."""
+"""The queues of our groups at an AMQP broker: asked about, and, for the demo, robbed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from amqp.exceptions import NotFound
@@ -22,15 +24,36 @@ def look(url: str, group: str) -> Queue | None:
     A consumer declares its queue and bindings before it starts to read, so a queue with a
     consumer gets everything that is published from then on.
     """
+    try:
+        with _channel(url) as channel:
+            found = channel.queue_declare(queue=queue_name(group), passive=True)
+    except NotFound:
+        return None
+    return Queue(found.message_count, found.consumer_count)
+
+
+def throw_away(url: str, group: str) -> int:
+    """Take all that waits in a group's queue, as a stranger would, and handle none of it."""
+    with _channel(url) as channel:
+        count = 0
+        while channel.basic_get(queue_name(group), no_ack=True) is not None:
+            count += 1
+    return count
+
+
+def delete(url: str, group: str) -> int:
+    """Delete a group's queue; return how many messages went with it."""
+    with _channel(url) as channel:
+        return int(channel.queue_delete(queue_name(group)))
+
+
+@contextmanager
+def _channel(url: str) -> Iterator[Any]:
     conf = inbox_settings()
     connection = amqp.connect(
         url, name="demo", connect_timeout=5, socket_timeout=5, heartbeat=0, ssl=conf.SSL
     )
     try:
-        channel: Any = connection.channel()
-        found = channel.queue_declare(queue=queue_name(group), passive=True)
-    except NotFound:
-        return None
+        yield connection.channel()
     finally:
         amqp.drop(connection)
-    return Queue(found.message_count, found.consumer_count)

@@ -23,7 +23,7 @@ FOLLOW_UPS = (INVOICE_ISSUED, SHIPMENT_DISPATCHED, SHIPPED)
 
 # Which handlers each event must have had an effect through, once.
 HANDLERS: Mapping[str, tuple[str, ...]] = {
-    PLACED: ("billing.invoice", "billing.account"),
+    PLACED: ("billing.invoice", "billing.account", "shipping.reserve"),
     AMENDED: ("billing.account",),
     PAID: ("billing.account",),
     CANCELLED: ("billing.account",),

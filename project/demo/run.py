@@ -1,4 +1,4 @@
-"""One run of the demo: write, crash, wait until all is done, compare."""
+"""One run of the demo: write, crash, wait until all is done, compare; lose messages, reconcile."""
 
 import math
 import random
@@ -7,12 +7,16 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from uuid import UUID, uuid4
 
 import factory.random
+from django.utils import timezone
 
+from project.demo.audit import Audit
 from project.demo.display import Display
 from project.demo.facts import gather
+from project.demo.findings import Findings
 from project.demo.processes import ProcessError
 from project.demo.reconcile import Facts, Report, reconcile
 from project.demo.stage import Stage
@@ -49,11 +53,17 @@ class Run:
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)  # noqa: S311
 
-    def execute(self) -> Report:
-        """Run, and return the reconciliation; what has not come by the deadline is lost."""
+    def execute(self) -> tuple[Report, Findings | None]:
+        """Run, and return what became of it; what has not come by the deadline is lost.
+
+        The second part, with its findings, only follows a first that was done in time.
+        """
         self._deadline = time.monotonic() + self.timeout
+        began = timezone.now()
         factory.random.reseed_random(self.seed)  # type: ignore[no-untyped-call]
-        Closure.objects.all().delete()  # of a run before, which somebody looked at
+        Closure.objects.using(
+            self.stage.services.shipping
+        ).all().delete()  # of a run before, which somebody looked at
         self.stage.start_consumers()
         self.stage.start_worker()
         self.stage.start_relay_to_carrier()
@@ -74,11 +84,15 @@ class Run:
                 self._crash_at_random(crash)
             self._start_relay(gate)
             finished = self._wait()
+        findings = self._audit(began) if finished else None
         self.stage.stop()
         # Only now can nothing change any more.
         suppressed = self.stage.duplicates_suppressed()
         facts = self._facts(duplicates_suppressed=suppressed)
-        return replace(reconcile(facts), finished=finished)
+        return replace(reconcile(facts), finished=finished), findings
+
+    def _audit(self, began: datetime) -> Findings:
+        return Audit(self.stage, self.display, self.truth, began).perform()
 
     @contextmanager
     def _writing(self, gate: Gate) -> Iterator[None]:
@@ -183,6 +197,7 @@ class Run:
             duplicates_suppressed=duplicates_suppressed,
             tasks=bool(self.stage.url),
             parcels_of=self._parcels if self.stage.carrier is not None else None,
+            services=self.stage.services,
         )
 
     def _parcels(self, orders: Collection[UUID]) -> Mapping[UUID, int]:

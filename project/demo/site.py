@@ -20,11 +20,14 @@ _PATIENCE = 30.0
 class Site:
     """A running ``manage.py runserver``. Use as a context manager: it has ended after it.
 
-    The port must be free.
+    The port must be free. `name` is whose admin it is.
     """
 
-    def __init__(self, port: int, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, port: int, environment: Mapping[str, str] | None = None, name: str = ""
+    ) -> None:
         self._port = port
+        self._name = name
         self._logs = tempfile.TemporaryDirectory(prefix="demo-")
         log = Path(self._logs.name) / "site.log"
         address = f"{HOST}:{self._port}"
@@ -44,7 +47,9 @@ class Site:
     def invitation(self) -> str:
         """Where the admin is, and how to get in."""
         url = f"http://{HOST}:{self._port}/admin/"
-        return f"Admin: {url} (login {LOGIN}, password {LOGIN})" if add_login() else f"Admin: {url}"
+        whose = f"Admin of {self._name}" if self._name else "Admin"
+        login = f" (login {LOGIN}, password {LOGIN})" if add_login() else ""
+        return f"{whose}: {url}{login}"
 
     def check(self) -> None:
         """Raise ProcessError if the server has ended."""

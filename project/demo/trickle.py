@@ -7,6 +7,7 @@ it from the closed depots, and try again what has failed.
 import random
 import threading
 import time
+from collections.abc import Collection
 from itertools import count
 
 from project.demo.site import Site
@@ -19,9 +20,10 @@ _PAUSE = (0.3, 2.0)
 _CLOSED = "north"
 
 
-def trickle(stage: Stage, site: Site, truth: Truth) -> None:
+def trickle(stage: Stage, sites: Collection[Site], truth: Truth) -> None:
     """Place and change orders, and have them handled, until Ctrl-C."""
-    Closure.objects.get_or_create(depot=_CLOSED, defaults={"reason": "snow on the road"})
+    closures = Closure.objects.using(stage.services.shipping)
+    closures.get_or_create(depot=_CLOSED, defaults={"reason": "snow on the road"})
     stage.start_consumers()
     stage.start_relay()
     stage.start_relay_to_carrier()
@@ -32,4 +34,5 @@ def trickle(stage: Stage, site: Site, truth: Truth) -> None:
         writer.change()
         time.sleep(random.uniform(*_PAUSE))  # noqa: S311
         stage.check()
-        site.check()
+        for site in sites:
+            site.check()

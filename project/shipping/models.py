@@ -37,6 +37,20 @@ def depot_of(order_id: UUID) -> str:
     return DEPOTS[order_id.int % len(DEPOTS)]
 
 
+class Reservation(models.Model):
+    """A place for the parcel of an order. Without a constraint, as for parcels."""
+
+    order_id = models.UUIDField(_("order"), db_index=True)
+    reserved = models.DateTimeField(_("reserved"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("reservation")
+        verbose_name_plural = _("reservations")
+
+    def __str__(self) -> str:
+        return str(self.order_id)
+
+
 class Shipment(outbox.EmitsEvents, models.Model):
     """A parcel on its way.
 

@@ -5,6 +5,7 @@ classes of their own, with the fields that they need.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -19,7 +20,11 @@ class OrderEvent:
     sequence: int
 
 
-@outbox.event("shop.order.placed", key="order_id")
+@outbox.event(
+    "shop.order.placed",
+    key="order_id",
+    acknowledge=outbox.Acknowledge(groups=["billing", "shipping"], within=timedelta(minutes=5)),
+)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderPlaced(OrderEvent):
     customer: str

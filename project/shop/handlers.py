@@ -3,9 +3,10 @@
 import logging
 
 import outbox
-from inbox import handler
+from inbox import handler, on_settled
+from project.billing.events import Quote
 from project.shipping.events import ShipmentDispatched
-from project.shop.models import Order
+from project.shop.models import Order, Quotation
 
 logger = logging.getLogger(__name__)
 
@@ -21,3 +22,11 @@ def ship(event: ShipmentDispatched, message: outbox.Envelope) -> None:
         return
     order.ship()
     order.save()
+
+
+@on_settled(Quote, name="shop.quoted")
+def quoted(request: Quote, settled: outbox.Settled) -> None:
+    """Go on when billing has answered, or has not: who polls or awaits does that by itself."""
+    asked = Quotation.objects.filter(pk=settled.id, way=Quotation.Way.CALLBACK).first()
+    if asked is not None:
+        asked.end(settled.state, settled.reply)

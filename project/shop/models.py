@@ -1,8 +1,9 @@
-"""Orders, and what can happen to them."""
+"""Orders, and what can happen to them; baskets whose price was asked for."""
 
 import uuid
+from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models
 from django.utils import timezone
@@ -17,6 +18,9 @@ from project.shop.events import (
     OrderPlaced,
     OrderShipped,
 )
+
+if TYPE_CHECKING:
+    from project.billing.events import Quote
 
 
 class OrderError(Exception):
@@ -93,3 +97,47 @@ class Order(outbox.EmitsEvents, models.Model):
     def _happened(self, event: type[OrderEvent], **details: Any) -> None:
         self.sequence += 1
         self.record(event(order_id=self.pk, sequence=self.sequence, **details))
+
+
+class Quotation(models.Model):
+    """What billing was asked the price of, in a request that has the same id, and its answer."""
+
+    class Way(models.TextChoices):
+        """How the shop learns the answer."""
+
+        POLL = "poll", _("poll")
+        CALLBACK = "callback", _("callback")
+        AWAIT = "await", _("await")
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    customer = models.CharField(_("customer"), max_length=100)
+    total = models.DecimalField(_("total"), max_digits=10, decimal_places=2)
+    way = models.CharField(_("way"), max_length=10, choices=Way)
+    state = models.CharField(_("state"), max_length=10, default="pending")
+    amount = models.DecimalField(_("amount"), max_digits=10, decimal_places=2, null=True)
+    asked = models.DateTimeField(_("asked"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("quotation")
+        verbose_name_plural = _("quotations")
+
+    def __str__(self) -> str:
+        return f"{self.customer}: {self.total}"
+
+    @classmethod
+    def ask(cls, quote: "Quote", way: Way, *, within: timedelta) -> Self:
+        """Ask billing, in the running transaction."""
+        asked = outbox.ask(quote, within=within)
+        new = cls(id=uuid.UUID(asked.id), customer=quote.customer, total=quote.total, way=way)
+        new.save(force_insert=True)
+        return new
+
+    @property
+    def request(self) -> outbox.Asked:
+        """The request, to wait for or to look at."""
+        return outbox.Asked(id=str(self.pk))
+
+    def end(self, state: str, answer: object = None) -> None:
+        """Note how the request has ended."""
+        self.state, self.amount = state, getattr(answer, "amount", None)
+        self.save(update_fields=["state", "amount"])

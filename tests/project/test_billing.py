@@ -9,6 +9,8 @@ from django.db import transaction
 import outbox
 from inbox.sources.local import receive
 from outbox.models import Message
+from outbox.testing import drain
+from project.billing.events import Quote, QuoteDeclined, QuoteGiven
 from project.billing.factories import EntryFactory, InvoiceFactory
 from project.billing.models import Entry, Invoice, Receipt
 from project.billing.tasks import send_receipt
@@ -90,3 +92,28 @@ def test_a_receipt_is_mailed_and_on_record(
     assert Receipt.objects.filter(order_id=order_id).count() == 1
     [mail] = mailoutbox
     assert "9.99" in mail.body
+
+
+@pytest.mark.parametrize(
+    ("total", "expected"),
+    [
+        ("10.00", QuoteGiven(amount=Decimal("11.90"))),
+        ("400.01", QuoteDeclined(why="It is above 400.")),
+    ],
+)
+def test_a_quote_has_the_taxes_or_is_declined(total, expected):
+    """The answer comes back to whoever has asked."""
+    with transaction.atomic():
+        asked = outbox.ask(Quote(customer="Ada", total=Decimal(total)))
+    drain()
+
+    assert asked.result() == expected
+
+
+def test_the_largest_quotes_are_left_to_a_person():
+    """Until the deadline, if there is nobody."""
+    with transaction.atomic():
+        asked = outbox.ask(Quote(customer="Ada", total=Decimal(10_000)))
+    drain()
+
+    assert asked.state() == "pending"

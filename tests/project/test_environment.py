@@ -41,3 +41,10 @@ def test_names_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SOME_NAMES", "a.example, b.example,")
 
     assert environment.names("SOME_NAMES") == ["a.example", "b.example"]
+
+
+def test_pairs_have_a_name_and_a_value(monkeypatch: pytest.MonkeyPatch):
+    """What follows the first equals sign is the value, whatever it has."""
+    monkeypatch.setenv("SOME_PAIRS", "a=http://a/?b=c, b = http://b,")
+
+    assert environment.pairs("SOME_PAIRS") == {"a": "http://a/?b=c", "b": "http://b"}

@@ -6,10 +6,16 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
+from outbox.conf import flaws_in
+from outbox.statements.conf import read
 from project import settings
 from project.database_url import parse
 
 pytestmark = pytest.mark.sqlite
+
+
+def flaws_of(reconcile: object) -> list[str]:
+    return list(flaws_in(read, reconcile))
 
 
 @pytest.fixture
@@ -17,7 +23,7 @@ def load(monkeypatch: pytest.MonkeyPatch):
     """Load the settings module under other variables, as a module of its own."""
 
     def load_with(**variables: str):
-        for name in ("DATABASE_URL", "BROKER_URL", "SECRET_KEY", "DEBUG"):
+        for name in ("DATABASE_URL", "BROKER_URL", "SECRET_KEY", "DEBUG", "SERVICE", "PEERS"):
             monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
@@ -48,6 +54,34 @@ def test_the_urls_choose_the_servers(load):
         "OPTIONS": {},
     }
     assert loaded.CELERY_BROKER_URL == "amqp://mq//"
+
+
+def test_a_service_can_be_alone(load):
+    """It has its own app, name, and what it compares with others; it does not ask itself."""
+    loaded = load(SERVICE="billing", PEERS="shop=http://shop,billing=http://billing")
+
+    apps = [each for each in loaded.INSTALLED_APPS if each.startswith("project.")]
+    assert apps == ["project.billing", "project.demo"]
+    assert loaded.OUTBOX["SOURCE"] == "/billing"
+    assert {group: each["TYPES"] for group, each in loaded.RECONCILE.items()} == {
+        "shipping": ["billing.invoice.*"]
+    }
+    assert set(loaded.FLOW["PEERS"]) == {"shop"}
+    with pytest.raises(ImproperlyConfigured, match="none of shop, billing, shipping"):
+        load(SERVICE="bling")
+
+
+def test_together_they_are_the_shop_and_compare_all(load):
+    """Each group is compared with, of whatever is sent to it."""
+    loaded = load()
+
+    assert loaded.OUTBOX["SOURCE"] == "/shop"
+    assert {group: each["TYPES"] for group, each in loaded.RECONCILE.items()} == {
+        "shop": ["shipping.shipment.*"],
+        "billing": ["shop.order.*"],
+        "shipping": ["shop.order.*", "billing.invoice.*"],
+    }
+    assert flaws_of(loaded.RECONCILE) == []
 
 
 def test_without_debug_a_secret_key_is_required(load):

@@ -14,7 +14,8 @@ from inbox.sources.local import receive
 from outbox.models import Message
 from project.billing.events import InvoiceIssued
 from project.shipping.factories import ShipmentFactory
-from project.shipping.models import Closure, Shipment, depot_of
+from project.shipping.models import Closure, Reservation, Shipment, depot_of
+from project.shop.events import OrderPlaced
 
 pytestmark = [pytest.mark.django_db, pytest.mark.sqlite]
 
@@ -29,6 +30,17 @@ def test_an_invoice_sets_off_one_shipment():
     shipment = Shipment.objects.get(order_id=order_id)
     event = Message.objects.get(type="shipping.shipment.dispatched", key=str(order_id))
     assert f'"shipment_id":{shipment.pk}' in bytes(event.data).decode()
+
+
+def test_an_order_has_a_place_reserved():
+    """Once, however often it is delivered."""
+    order_id = uuid.uuid4()
+    placed = OrderPlaced(order_id=order_id, sequence=1, customer="Ada", total=Decimal(1))
+    with transaction.atomic():
+        message = outbox.emit(placed)
+
+    assert receive([message, message], using="default") == [None, None]
+    assert Reservation.objects.get().order_id == order_id
 
 
 def test_doubles_would_show():

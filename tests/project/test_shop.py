@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -10,9 +11,11 @@ from django.db import transaction
 import outbox
 from inbox.sources.local import receive
 from outbox.models import Message
+from outbox.testing import drain
+from project.billing.events import Quote
 from project.shipping.events import ShipmentDispatched
 from project.shop.factories import OrderFactory
-from project.shop.models import Order, OrderError
+from project.shop.models import Order, OrderError, Quotation
 
 pytestmark = [pytest.mark.django_db, pytest.mark.sqlite]
 
@@ -90,3 +93,36 @@ def test_a_shipment_of_an_unknown_order_is_settled():
     """What can never be handled is not tried for ever."""
     assert receive([dispatched(uuid.uuid4())], using="default") == [None]
     assert not Message.objects.filter(type="shop.order.shipped").exists()
+
+
+@pytest.mark.parametrize(("way", "state"), [("callback", "answered"), ("poll", "pending")])
+def test_a_quotation_is_ended_by_the_handler_if_nobody_waits(way, state):
+    """Who polls or awaits notes the answer himself."""
+    with transaction.atomic():
+        quotation = Quotation.ask(
+            Quote(customer="Ada", total=Decimal(10)),
+            Quotation.Way(way),
+            within=timedelta(minutes=1),
+        )
+    drain()
+
+    quotation.refresh_from_db()
+    assert quotation.state == state
+    assert quotation.amount == (Decimal("11.90") if state == "answered" else None)
+    assert quotation.request.state() == "answered"
+
+
+def test_an_order_is_acknowledged_by_two_groups():
+    """Both that handle it tell that they have."""
+    order = OrderFactory.build()
+    with transaction.atomic():
+        order.place()
+        order.save()
+    drain()
+
+    placed = Message.objects.get(key=str(order.pk), type="shop.order.placed")
+    told = outbox.acknowledgements(placed.message_id)
+    assert [(each.group, each.state) for each in told] == [
+        ("billing", "handled"),
+        ("shipping", "handled"),
+    ]

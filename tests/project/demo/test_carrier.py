@@ -59,7 +59,7 @@ def carrier() -> Iterator[Carrier]:
     port = free_port(18000)
     with (
         override_settings(DEBUG=True),  # as in the processes
-        Carrier(port + 1, shop_url=f"http://{HOST}:{port}") as found,
+        Carrier(port + 1, peers={"shop": f"http://{HOST}:{port}"}) as found,
     ):
         yield found
 
@@ -85,7 +85,7 @@ def test_each_project_shows_both_halves_of_a_conversation(
     """And while the other one hangs, is dead, and is back, its page says so within a second."""
     add_login()
     order, placed = place(carrier, tmp_path / "log")
-    port = int(carrier._own["SHOP_URL"].rpartition(":")[2])
+    port = int(carrier._own["PEERS"].rpartition(":")[2])
     environment = carrier.environment | {"DJANGO_SETTINGS_MODULE": "project.settings"}
     with Site(port, environment):
         shop = Admin(f"http://{HOST}:{port}")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from project.demo.display import PlainDisplay, RichDisplay, choose
+from project.demo.findings import Book, Findings, Loss
 from project.demo.reconcile import Report
 
 pytestmark = pytest.mark.sqlite
@@ -75,3 +76,36 @@ def test_duplicates_are_shown_where_there_are_any(report, count):
     choose(stream).finish(replace(report, duplicates_suppressed=count))
 
     assert ("delivered again by the broker" in stream.getvalue()) is bool(count)
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["pipe", "terminal"])
+def test_what_was_found_is_shown_in_tables(stream, report):
+    """Asked, acknowledged, lost on purpose, and how the services reconcile."""
+    loss = Loss("shop", "billing", "missing", "1")
+    line = Book(
+        sender="shop",
+        group="billing",
+        compared=1234,
+        agrees=False,
+        breaks={"missing": 1},
+        repaired=0,
+        accepted=0,
+        open=frozenset([loss]),
+    )
+    findings = Findings(
+        asked={"poll": {"answered": 8, "declined": 1, "expired": 1}},
+        asked_total=10,
+        orders=93,
+        acknowledged={"billing": {"handled": 93}},
+        planted={"stolen": frozenset([loss])},
+        found=(line,),
+    )
+    kept = replace(report, lost=0, missing={})
+    choose(stream).finish(kept, findings)
+
+    said = stream.getvalue()
+    for text in ("Asked", "Acknowledged", "Lost on purpose", "1,234", "a stranger took messages"):
+        assert text in said
+    assert "Every promise was kept. What was lost on purpose was found" in said.replace("\n", " ")
+    choose(stream).finish(kept, replace(findings, found=()))
+    assert "1 losses were not found" in stream.getvalue()

@@ -1,4 +1,4 @@
-"""manage.py demo: see the promises kept while the relay is killed."""
+"""manage.py demo: see the promises kept while the relay is killed, and what is lost found."""
 
 import argparse
 import json
@@ -8,16 +8,19 @@ from contextlib import ExitStack, suppress
 from typing import IO, Any, cast
 
 from amqp.exceptions import AMQPError
-from django.core.management import call_command
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
+from inbox.conf import broker_url
 from project.demo.carrier import Carrier
 from project.demo.display import Display, choose, verdict
+from project.demo.findings import Findings
 from project.demo.processes import ProcessError
 from project.demo.reconcile import Report
 from project.demo.run import Run
 from project.demo.servers import ServerError, check_servers
+from project.demo.services import TOGETHER, apart
 from project.demo.site import HOST, Site, free_port
 from project.demo.stage import Stage
 from project.demo.trickle import trickle
@@ -27,7 +30,8 @@ class Command(BaseCommand):
     help = (
         "Place orders from several writers, some of them rolled back, some slow; publish their "
         "events with a relay that is killed and started again; and compare in the end what was "
-        "written with what was handled. Exits 1 if anything was lost, done twice or out of order."
+        "written with what was handled. Then ask, lose messages on purpose, and reconcile. Exits 1 "
+        "if anything was lost, done twice or out of order, or not found."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -66,7 +70,7 @@ class Command(BaseCommand):
         display = Display() if options["json"] else choose(cast(IO[str], self.stdout._out))
         try:
             check_servers()
-            report = self._perform(display, options)
+            report, findings = self._perform(display, options)
         except (ProcessError, ServerError) as exc:
             raise CommandError(str(exc)) from exc
         except (DatabaseError, AMQPError, OSError) as exc:
@@ -76,20 +80,29 @@ class Command(BaseCommand):
             raise CommandError("Stopped. All processes have ended.", returncode=130) from None
         finally:
             display.close()
-        if not report.kept:
-            raise CommandError(verdict(report))
+        if not report.kept or findings is None or any(findings.problems()):
+            raise CommandError(verdict(report, findings))
 
-    def _perform(self, display: Display, options: dict[str, Any]) -> Report:
-        call_command("migrate", interactive=False, verbosity=0)
+    def _perform(self, display: Display, options: dict[str, Any]) -> tuple[Report, Findings | None]:
         with ExitStack() as stack:
             port = free_port(options["port"])
-            shop_url = f"http://{HOST}:{port}" if options["serve"] else ""
-            carrier = stack.enter_context(Carrier(port + 1, shop_url=shop_url))
-            stage = stack.enter_context(Stage(carrier))
-            site = None
+            served = settings.SERVICES if broker_url() else settings.SERVICES[:1]
+            ports = dict(zip(served, _ports(port, len(served)), strict=True))
+            peers = {name: f"http://{HOST}:{ports[name]}" for name in served}
+            carrier = Carrier(max(ports.values()) + 1, peers=peers if options["serve"] else {})
+            stack.push(carrier)
+            services = apart() if broker_url() else TOGETHER
+            services.prepare()
+            carrier.await_ready()
+            stage = stack.enter_context(Stage(carrier, services))
+            sites = []
             if options["serve"]:
-                site = stack.enter_context(Site(port, carrier.environment))
-                display.say(f"{site.invitation}\n{carrier.invitation}")
+                sites = [
+                    stack.enter_context(Site(ports[name], stage.environment(name), name=name))
+                    for name in served
+                ]
+                invitations = "\n".join([*(site.invitation for site in sites), carrier.invitation])
+                display.say(invitations)
             run = Run(
                 stage,
                 display,
@@ -98,19 +111,27 @@ class Command(BaseCommand):
                 seed=random.getrandbits(32) if options["seed"] is None else options["seed"],
                 timeout=options["timeout"],
             )
-            report = run.execute()
-            display.finish(report)
+            report, findings = run.execute()
+            display.finish(report, findings)
             if options["json"]:
-                self.stdout.write(json.dumps(report.as_dict()))
-            if site is not None:
+                more = findings.as_dict() if findings is not None else {}
+                self.stdout.write(json.dumps(report.as_dict() | more))
+            if sites and findings is not None:
                 display.say(
                     "\nAn order now and then, until Ctrl-C. The depot in the north is closed: see "
-                    f"in the admin, under Messaging, what fails, and mend it.\n{site.invitation}\n"
-                    f"{carrier.invitation}\n{carrier.hint}"
+                    "in the admin, under Messaging, what fails, and mend it."
+                    f"\n{invitations}\n{carrier.hint}"
                 )
                 with suppress(KeyboardInterrupt):  # the way to end it
-                    trickle(stage, site, run.truth)
-        return report
+                    trickle(stage, sites, run.truth)
+        return report, findings
+
+
+def _ports(first: int, count: int) -> list[int]:
+    found: list[int] = []
+    for _ in range(count):
+        found.append(free_port(found[-1] + 1 if found else first))
+    return found
 
 
 def _positive(text: str) -> int:
