@@ -36,7 +36,7 @@ Act = Callable[[Sequence[int]], Collection[int]]
 """Tries rows again; returns the numbers of those of which that was possible."""
 
 
-class Stage(StrEnum):
+class Standing(StrEnum):
     """What is to be done next."""
 
     WAITING = "waiting"
@@ -95,13 +95,13 @@ class Run:
             failure.failed <= self.started and fingerprint(self.source, failure) == self.fingerprint
         )
 
-    def stage(self, came: Came) -> Stage:
+    def standing(self, came: Came) -> Standing:
         """Return what is to be done next, from what came of the last step."""
         if came.failed:
-            return Stage.STOPPED
+            return Standing.STOPPED
         if came.untried:
-            return Stage.WAITING
-        return Stage.READY if self.after < self.until else Stage.OVER
+            return Standing.WAITING
+        return Standing.READY if self.after < self.until else Standing.OVER
 
 
 def begin(
@@ -155,7 +155,7 @@ def go_on(run: Run, source: FailureSource, using: str, act: Act) -> Run:
     not known.
     """
     came = source.came(run.pending, using)
-    if run.stage(came) is not Stage.READY:
+    if run.standing(came) is not Standing.READY:
         return run
     settled = replace(
         run,

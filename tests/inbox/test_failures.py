@@ -17,7 +17,7 @@ from inbox.models import DeadLetter, Receipt
 from outbox.extensions.failures import Came, FailureSource
 from outbox.failures import grouping, runs
 from outbox.failures.grouping import Found, find, fingerprint
-from outbox.failures.runs import Run, Stage
+from outbox.failures.runs import Run, Standing
 from outbox.message.envelope import Envelope
 from tests.inbox.support import Handling, happened, postgresql, receive, record, turn
 
@@ -78,8 +78,8 @@ def came(run: Run, source: FailureSource = RECEIPTS) -> Came:
     return source.came(run.pending, "default")
 
 
-def stage(run: Run) -> Stage:
-    return run.stage(came(run))
+def standing(run: Run) -> Standing:
+    return run.standing(came(run))
 
 
 def states() -> dict[int, str]:
@@ -252,16 +252,16 @@ def test_the_rest_is_tried_when_the_first_one_was_handled(shop: Shop) -> None:
     run = step(begun())
 
     assert states() == {1: "retrying", 2: "dead", 3: "dead", 4: "dead", 5: "dead"}
-    assert (came(run).untried, stage(run)) == (1, Stage.WAITING)
+    assert (came(run).untried, standing(run)) == (1, Standing.WAITING)
     assert step(run) == run  # nobody has handled it yet
     turn()
-    assert stage(run) is Stage.READY
+    assert standing(run) is Standing.READY
     run = step(run)
     assert (run.handled, len(run.pending)) == (1, 4)
     turn()
 
     assert set(states().values()) == {"processed"}
-    assert stage(run) is Stage.OVER
+    assert standing(run) is Standing.OVER
     assert step(run) == run
 
 
@@ -271,7 +271,7 @@ def test_nothing_else_is_tried_if_the_first_one_fails_again(shop: Shop) -> None:
     run = step(begun())
     turn()
 
-    assert (came(run).failed, stage(run)) == (1, Stage.STOPPED)
+    assert (came(run).failed, standing(run)) == (1, Standing.STOPPED)
     assert came(run).error == "LookupError: no price for 1"
     assert step(run) == run
     assert states() == {1: "dead", 2: "dead", 3: "dead"}
@@ -285,7 +285,7 @@ def test_it_stops_when_a_later_one_fails_again(shop: Shop, monkeypatch: pytest.M
     shop.fails = {5}
     run = step(begun())
     handled = []
-    while stage(run) is not Stage.STOPPED:
+    while standing(run) is not Standing.STOPPED:
         turn()
         handled.append(run.handled)
         run = step(run)
@@ -314,7 +314,7 @@ def later_ones(shop: Shop) -> dict[int, str]:
     run = step(run)
     turn()
 
-    assert stage(run) is Stage.OVER
+    assert standing(run) is Standing.OVER
     return states()
 
 
@@ -360,7 +360,7 @@ def test_what_comes_after_the_beginning_is_none_of_it_by_any_clock(shop: Shop) -
     run = step(run)
     turn()
 
-    assert stage(run) is Stage.OVER
+    assert standing(run) is Standing.OVER
     assert states() == {1: "processed", 2: "processed", 3: "dead"}
 
 
@@ -387,9 +387,9 @@ def test_what_is_in_work_is_left_for_the_next_one(shop: Shop) -> None:
     run = step(begun(), act=lambda numbers: [] if numbers == [first] else retry(numbers))
 
     assert states() == {1: "dead", 2: "retrying", 3: "dead"}
-    assert stage(run) is Stage.WAITING
+    assert standing(run) is Standing.WAITING
     run = step(begun(), act=lambda numbers: [])
-    assert (run.pending, stage(run)) == ([], Stage.OVER)
+    assert (run.pending, standing(run)) == ([], Standing.OVER)
 
 
 def test_one_that_waits_behind_another_says_nothing(shop: Shop, handling: Handling) -> None:
@@ -456,15 +456,15 @@ def test_dead_letters_are_tried_at_once(handling: Handling) -> None:
     """By the process that is asked: there is nothing to wait for."""
     receive(*(happened(number, type="tests.unknown") for number in range(3)))
     run = step(begun(LETTERS), LETTERS, retry_letters)
-    assert (came(run, LETTERS).failed, run.stage(came(run, LETTERS))) == (1, Stage.STOPPED)
+    assert (came(run, LETTERS).failed, run.standing(came(run, LETTERS))) == (1, Standing.STOPPED)
 
     handling(pattern="tests.unknown")
     run = step(begun(LETTERS), LETTERS, retry_letters)
-    assert run.stage(came(run, LETTERS)) is Stage.READY
+    assert run.standing(came(run, LETTERS)) is Standing.READY
     run = step(run, LETTERS, retry_letters)
 
     assert (run.handled, came(run, LETTERS)) == (1, Came(handled=2))
-    assert run.stage(came(run, LETTERS)) is Stage.OVER
+    assert run.standing(came(run, LETTERS)) is Standing.OVER
     assert not groups(LETTERS).groups
 
 

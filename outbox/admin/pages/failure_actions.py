@@ -28,7 +28,7 @@ from outbox.error_text import masked
 from outbox.extensions.failures import Came, FailureSource
 from outbox.failures import runs
 from outbox.failures.grouping import fingerprint as fingerprint_of
-from outbox.failures.runs import Run, Stage
+from outbox.failures.runs import Run, Standing
 from outbox.nouns import grouped
 from outbox.once import StillBegun, came_of, once
 
@@ -93,14 +93,14 @@ def run(
             messages.warning(request, text)
             status = 409
     came = source.came(found.pending, source.database())
-    stage = found.stage(came)
+    standing = found.standing(came)
     more = {
         "title": _("Try again: %(what)s") % {"what": found.what},
         "group_url": url(request, source, fingerprint),
         "run": found,
         "came": came,
         "error": masked(came.error, tuple(outbox_settings().REDACT)),
-        "stage": stage.value,
+        "standing": standing.value,
         "settled": found.handled + found.behind + came.handled + came.behind + came.failed,
         "figures": _figures(found, came),
         "may_go_on": mine and allowed(request, source, source.retry) is not None,
@@ -214,7 +214,7 @@ def _nothing_left(request: HttpRequest, source: FailureSource, fingerprint: str)
 
 def _figures(run: Run, came: Came) -> Figures:
     left = max(0, run.total - run.handled - run.behind - len(run.pending))
-    if run.stage(came) is Stage.OVER:
+    if run.standing(came) is Standing.OVER:
         left = 0
     figures = [
         Figure(

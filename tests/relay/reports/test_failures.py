@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from outbox.extensions.failures import Came
 from outbox.failures import runs
 from outbox.failures.grouping import find
-from outbox.failures.runs import Run, Stage
+from outbox.failures.runs import Run, Standing
 from outbox.models import DoneOnce
 from outbox.once import StillBegun
 from relay.brokers.base import Status
@@ -83,17 +83,17 @@ def test_the_rest_is_tried_when_the_first_one_is_published() -> None:
     for number, key in enumerate("abc"):
         park(line, number, key=key)
     run = step(begun())
-    assert run.stage(came(run)) is Stage.WAITING
+    assert run.standing(came(run)) is Standing.WAITING
     line.broker.refuse.clear()
     park(line, 3, key="d")
 
-    assert run.stage(came(run)) is Stage.READY
+    assert run.standing(came(run)) is Standing.READY
     run = step(run)
     assert (run.handled, len(run.pending)) == (1, 2)
     line.drain()
 
     assert came(run) == Came(handled=2)
-    assert run.stage(came(run)) is Stage.OVER
+    assert run.standing(came(run)) is Standing.OVER
     assert by_state() == {"published": [0, 1, 2], "parked": [3]}
 
 
@@ -143,7 +143,7 @@ def refused_later() -> tuple[Run, list[int]]:
 def test_what_is_refused_after_the_beginning_is_none_of_it() -> None:
     """Though it was parked before, at a number within the run."""
     run, (early, behind) = refused_later()
-    assert run.stage(came(run)) is Stage.OVER
+    assert run.standing(came(run)) is Standing.OVER
     assert (early, behind) == (1, 0)
 
 
