@@ -102,6 +102,46 @@ def check_acknowledgements(**_: Any) -> list[CheckMessage]:
 
 
 @register
+def check_requests(**_: Any) -> list[CheckMessage]:
+    """W007: a request waits as long as it happens to. W008: nobody here can ask it, or answer.
+
+    W009: its reply is a request, which nobody answers.
+    """
+    found: list[CheckMessage] = []
+    for asked in (each for each in registry if each.is_request):
+        if not asked.says_within:
+            found.append(
+                Warning(
+                    f"The request {asked} does not say within which time it is to be answered: it "
+                    f"waits {asked.within}.",
+                    hint="Say it: @outbox.request(..., within=timedelta(minutes=2)).",
+                    id="outbox.W007",
+                )
+            )
+        if not apps.is_installed("inbox"):
+            found.append(
+                Warning(
+                    f"The request {asked} can neither be asked nor answered here: nobody takes "
+                    "what is answered, and there are no handlers.",
+                    hint="Add 'inbox' to INSTALLED_APPS, and run manage.py migrate.",
+                    id="outbox.W008",
+                )
+            )
+        replies = map(registry.of_class, asked.replies)
+        found += [
+            Warning(
+                f"The reply {reply} of the request {asked} is a request itself, whose answer "
+                "nobody waits for.",
+                hint="Let its reply be an event; whoever is asked can ask back with ask().",
+                id="outbox.W009",
+            )
+            for reply in replies
+            if reply.is_request
+        ]
+    return found
+
+
+@register
 def check_flow(**_: Any) -> list[CheckMessage]:
     """E007: FLOW is not as it should be."""
     return [

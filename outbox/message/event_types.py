@@ -28,7 +28,8 @@ class EventType:
     `schema` is the class of its payload, or None for plain JSON. `key` and `subject` name an
     attribute of the payload, or compute a value from it. `topic` is the logical address, by
     default the type's name. Of a request, `within` is how long it waits for its replies, whose
-    classes are in `replies`. `acknowledge` says which groups are to tell that they have settled it.
+    classes are in `replies`; `says_within` that its declaration says so. `acknowledge` says which
+    groups are to tell that they have settled it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class EventType:
     topic: str = ""
     replies: tuple[type, ...] = ()
     within: timedelta | None = None
+    says_within: bool = True
     acknowledge: Acknowledge | None = None
 
     @property

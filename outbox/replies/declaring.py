@@ -19,7 +19,7 @@ def request(
     name: str,
     *,
     reply: type | tuple[type, ...],
-    within: timedelta = WITHIN,
+    within: timedelta | None = None,
     version: int = 1,
     key: str | Callable[[Any], object] | None = None,
     subject: str | Callable[[Any], object] | None = None,
@@ -28,7 +28,7 @@ def request(
     """Register the decorated class as the request `name`.
 
     `reply` is the event class of its reply, or several of which each is one; `within` is how long
-    the asker waits. The other options are those of outbox.event().
+    the asker waits, a minute if it is not said. The other options are those of outbox.event().
 
     Raises ConfigurationError for a malformed name, one that is taken, a reply that is no event or
     a time that is none.
@@ -47,7 +47,8 @@ def request(
             )
     if not replies:
         raise ConfigurationError(f"{name}: a request has at least one class of reply.")
-    check_within(name, within)
+    if within is not None:
+        check_within(name, within)
 
     def register(cls: C) -> C:
         registry.add(
@@ -59,7 +60,8 @@ def request(
                 subject=subject,
                 topic=topic,
                 replies=replies,
-                within=within,
+                within=WITHIN if within is None else within,
+                says_within=within is not None,
             )
         )
         return cls

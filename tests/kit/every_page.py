@@ -14,7 +14,7 @@ from django.utils import timezone
 
 import outbox
 from inbox import RetryPolicy
-from inbox.models import Binding, DeadLetter, Original, Receipt
+from inbox.models import Binding, DeadLetter, OpenRequest, Original, Receipt
 from outbox.message.envelope import Envelope
 from outbox.models import (
     Acknowledgement,
@@ -55,6 +55,7 @@ LISTS = (
     Receipt,
     DeadLetter,
     Binding,
+    OpenRequest,
 )
 ALIKE = 8
 """Messages that one has led to, which are folded."""
@@ -91,8 +92,21 @@ def fill(handling: Handling) -> None:
 
 
 def _ask(message: Envelope) -> None:
-    """Make a request that waits, and one that was answered twice."""
+    """Make a request that waits, one that was answered twice, and one that is to be answered."""
     asked = timezone.now()
+    OpenRequest.objects.create(
+        message_id=message.id,
+        source="/shop",
+        type="pricing.discount-of-a-basket",
+        version=1,
+        handler="pricing.handlers.discount_of_a_basket",
+        correlation_id=message.correlation_id or "",
+        address="outbox.replies.shop",
+        opened_at=asked,
+        expires_at=asked + timedelta(days=2),
+        content_type="application/json",
+        data=b'{"basket_id": 7, "why": "a rather long question, which may be cut off at the edge"}',
+    )
     for number in range(2):
         request = Request.objects.create(
             message_id=message.id if number else uuid.uuid4(),
