@@ -30,10 +30,12 @@ HALF_OPEN_SECONDS = 40.0
 """Two missed heartbeats of the consumers on both sides, and then the work itself."""
 
 ELSEWHERE = {
-    point for point in FAILPOINTS if point.startswith(("rebase.", "inbox.task_", "relay.resen"))
+    point
+    for point in FAILPOINTS
+    if point.startswith(("rebase.", "inbox.task_", "relay.resen", "operation."))
 }
-"""Points that this service does not pass: tests/proofs/crash/test_rebase_crash.py has those of a
-move to another database cluster, tests/inbox/celery/test_worker.py those of Celery's tasks,
+"""Points that this service does not pass: tests/proofs/crash has those of a move to another
+database cluster and of what people do, tests/inbox/celery/test_worker.py those of Celery's tasks,
 tests/proofs/acknowledgements those of what is sent again."""
 
 FAULTS = (
