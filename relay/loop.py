@@ -264,6 +264,7 @@ class Relay:
     def _transfer(self, lane: int) -> Transferred | None:
         """Move a page of a lane; None if there is nothing more to do in it now."""
         pace, started = self._paces[lane], self._clock()
+        self.broker.waited = 0.0
         refresh(self.log.using)
         try:
             result = self._try_transfer(lane, pace.size)
@@ -299,7 +300,7 @@ class Relay:
             self._lanes[lane].failed(result.nacked)
             return replace(result, more=False)
         self._lanes[lane].passed()
-        pace.passed(result.tried, self._clock() - started)
+        pace.passed(result.tried, self._clock() - started - self.broker.waited)
         return result
 
     def _send_again(self) -> int:

@@ -153,6 +153,9 @@ class Broker(ABC):
     page_seconds: float = math.inf
     """How long publish() sends, in seconds; set by the relay."""
 
+    waited: float = 0.0
+    """Seconds that publish() has waited for whom a smaller page would not have made quicker."""
+
     hold_keys: bool = True
     """Whether messages behind a refused one of their key are held back; set by the relay."""
 

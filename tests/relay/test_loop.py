@@ -438,6 +438,27 @@ def test_a_flood_of_one_lane_keeps_no_other_waiting(
     assert max(broker.pages[1:]) <= 50
 
 
+def test_who_answers_late_makes_no_page_smaller(
+    slow: tuple[Relay, SlowBroker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that waits says how long: with less in the page it would wait as long."""
+    relay, broker = slow
+    publish = RecordingBroker.publish
+
+    def wait_and_publish(page: Sequence[outbox.Envelope]) -> list[Outcome]:
+        broker.waited = 0.6
+        broker._clock.now += broker.waited
+        return publish(broker, page)
+
+    monkeypatch.setattr(broker, "publish", wait_and_publish)
+    for _ in range(3):
+        commit(*range(10), key="a")
+        until(lambda: not relay.sweep())
+    commit(*range(100), key="a")
+    until(lambda: not relay.sweep())
+    assert broker.pages == [10, 10, 10, 100]
+
+
 def test_in_a_flood_neither_what_is_new_nor_what_is_parked_waits_for_the_end_of_the_other(
     slow: tuple[Relay, SlowBroker],
 ) -> None:

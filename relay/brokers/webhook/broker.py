@@ -112,7 +112,9 @@ class WebhookBroker(Broker):
             left = ends - time.monotonic()
             if not under_way or left <= 0:
                 break
+            began = time.monotonic()
             wait(under_way, timeout=min(left, 1e6), return_when=FIRST_COMPLETED)
+            self.waited += time.monotonic() - began
             self._land()
         return [
             outcome or self._later(message) for outcome, message in zip(outcomes, page, strict=True)
