@@ -122,7 +122,10 @@ class ToState(models.Model):
 
 
 class Break(models.Model):
-    """A message that this side and a group do not say the same of."""
+    """A message that this side and a group do not say the same of; or a bucket, of whose numbers.
+
+    Then `message_id` is a name that stands for the bucket and the numbers, which are in `figures`.
+    """
 
     Kind = BreakKind
 
@@ -138,6 +141,7 @@ class Break(models.Model):
     found = InstantField(_("found"), default=timezone.now)
     changed = InstantField(_("changed"), default=timezone.now)
     replayed_at = InstantField(_("published again"), null=True)
+    figures = models.JSONField(_("business totals"), null=True)
     reason = models.CharField(_("reason"), max_length=MAX_REASON, blank=True)
     by = models.CharField(_("by"), max_length=MAX_ATTRIBUTE, blank=True)
 

@@ -67,6 +67,7 @@ class BreakKind(models.TextChoices):
     UNKNOWN = "unknown", _("unknown here")
     UNSETTLED = "unsettled", _("unsettled")
     TWICE = "twice", _("counted twice")
+    MEASURE = "measure", _("business totals")
 
 
 class BreakState(models.TextChoices):

@@ -23,8 +23,9 @@ from outbox.message.event_types import is_type_name
 from outbox.message.requests import is_address
 from outbox.producer.writing import write_database
 from outbox.statements import exchange, wire
-from outbox.statements.buckets import HOUR, SECOND, is_forgotten, milliseconds
+from outbox.statements.buckets import HOUR, SECOND, is_forgotten, milliseconds, moment
 from outbox.statements.conf import peers
+from outbox.statements.measures import Compared, Measured, Window, compares, told
 from outbox.statements.topics import Topic
 from outbox.statements.totals import differing, raised
 from outbox.statements.wire import Answer, Listing, Statement
@@ -69,6 +70,7 @@ def answer(statement: Statement, message: Envelope, *, using: str) -> Answer:
         differing=found.differing,
         listings=found.listings,
         twice=found.twice,
+        compared=found.compared,
         topics=list(topics_of(statement.group, using)),
         handles=sorted({each.pattern for each in _handlers(statement.group)}),
         forgotten=found.forgotten,
@@ -90,6 +92,7 @@ class _Comparison:
         self.differing: list[tuple[int, str]] = []
         self.listings: list[Listing] = []
         self.twice: dict[str, str] = {}
+        self.compared: list[Compared] = []
 
     def run(self) -> None:
         step = self._statement.width * (STEP if self._statement.width < HOUR else 1)
@@ -112,7 +115,34 @@ class _Comparison:
             if is_type_name(kind):
                 self._list(start, kind)
         self.twice |= receipts.twice(had, self._using)
+        if width == self._statement.bucket:
+            self._measure(since, until)
         self.until = until
+
+    def _measure(self, since: int, until: int) -> None:
+        """Compare business totals where the two sides have the same messages."""
+        differ, width = set(self.differing), self._statement.width
+        for each in self._statement.measured:
+            function = compares.get(each.type)
+            if function is None or not since <= each.start < until:
+                continue
+            if is_forgotten(each.start, width, width, self.forgotten):
+                continue
+            if (each.start, each.type) not in differ:
+                booked = told(partial(function, self._window(each)), self._using)
+                if booked != each.figures:
+                    self.compared.append(Compared(each.start, each.type, each.figures, booked))
+
+    def _window(self, each: Measured) -> Window:
+        ends = each.start + self._statement.width
+        had = self._had(each.start, ends, [each.type])
+        return Window(
+            source=self._source,
+            type=each.type,
+            since=moment(each.start),
+            until=moment(ends),
+            message_ids=receipts.settled(had, self._using),
+        )
 
     def _list(self, start: int, kind: str) -> None:
         """Tell a bucket message by message, if these are few or there is nothing smaller."""

@@ -58,6 +58,11 @@ def states(had: Had, using: str, *, most: int) -> dict[str, str] | None:
     return found
 
 
+def settled(had: Had, using: str) -> list[str]:
+    """Return the ids of all messages that are settled."""
+    return [message_id for message_id, _, state in _states(had, using) if state == SETTLED]
+
+
 def twice(had: Had, using: str) -> dict[str, str]:
     """Return the types, by id, of messages that a handler has handled twice."""
     connection = connections[using]

@@ -32,6 +32,8 @@ def sides_panel(row: Break, request: HttpRequest) -> Sequence[Panel]:
 
     Services in FLOW["PEERS"] are asked, and have a second.
     """
+    if row.kind == BreakKind.MEASURE:
+        return [_totals(row)]
     using = row._state.db or "default"
     name = row.message_id
     answers = ask(flow_settings().peers, name)
@@ -64,6 +66,21 @@ def sides_panel(row: Break, request: HttpRequest) -> Sequence[Panel]:
             note="; ".join(map(str, filter(None, map(_why_not, told)))),
         ),
     ]
+
+
+def _totals(row: Break) -> Panel:
+    """Return the business totals of both sides beside each other."""
+    figures = row.figures or {}
+    here, there = figures.get("here", {}), figures.get("there", {})
+    return Panel(
+        title=_("Business totals"),
+        headings=(_("Of what"), _("Here"), _("There")),
+        rows=[
+            [label, here.get(label, html.DASH), there.get(label, html.DASH)]
+            for label in sorted({*here, *there})
+        ],
+        note=_("The messages of this bucket are the same on both sides."),
+    )
 
 
 def _message(row: Break, using: str) -> Message | None:

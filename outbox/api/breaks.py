@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from outbox.api import serializers
 from outbox.api.actions import ActingRows, with_operations
-from outbox.api.fields import Id, Instant, text
+from outbox.api.fields import Anything, Id, Instant, text
 from outbox.api.problems import Conflict, Refused
 from outbox.api.views import Rows
 from outbox.database.clock import database_now
@@ -38,6 +38,7 @@ class BreakItem(serializers.Shape):
     found = Instant()
     changed = Instant()
     replayed_at = Instant(allow_null=True)
+    figures = Anything(allow_null=True, help_text="business totals, of here and of there")
     reason = text(allow_blank=True)
     by = text(allow_blank=True)
 

@@ -12,11 +12,16 @@ SETTLED = "settled"
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A message of which the two sides do not say the same; `there` is its state at the other."""
+    """A message of which the two sides do not say the same; `there` is its state at the other.
+
+    Of business totals, `start` is when their bucket begins, and `figures` has those of both sides.
+    """
 
     kind: BreakKind
     message_id: str
     there: str = ""
+    start: int | None = None
+    figures: Mapping[str, Mapping[str, str]] | None = None
 
 
 def compare(ours: Iterable[str], theirs: Mapping[str, str]) -> Iterator[Difference]:

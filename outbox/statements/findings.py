@@ -23,6 +23,8 @@ HINTS = {
     "this OUTBOX['SOURCE']? Accept it when that is settled: manage.py reconcile --accept ID "
     "--reason TEXT.",
     BreakKind.UNSETTLED: "Look there: the message is retrying, waiting or dead.",
+    BreakKind.MEASURE: "Which of the two books is right? The messages are the same on both sides. "
+    "Mend the other one, or accept it: manage.py reconcile --accept ID --reason TEXT.",
     BreakKind.TWICE: "Was OUTBOX['SOURCE'] changed, and were messages published again? Look at the "
     "effects there, and accept it: manage.py reconcile --accept ID --reason TEXT.",
 }

@@ -36,7 +36,8 @@ def fitting(answer: Answer, since: int, until: int, width: int, type_: str = "")
         for message_id, kind in answer.twice.items()
         if _is_in(message_id, since, until) and is_type_name(kind) and type_ in ("", kind)
     }
-    return replace(answer, differing=differing, listings=listings, twice=twice)
+    compared = [each for each in answer.compared if is_asked(each.start, each.type)]
+    return replace(answer, differing=differing, listings=listings, twice=twice, compared=compared)
 
 
 def _own(listing: Listing) -> Listing:

@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from outbox.conf import outbox_settings
 from outbox.database.clock import database_now
 from outbox.models import Break, BucketTotal, GroupTopic, Reconciliation, ToState
-from outbox.statements import closing, log
+from outbox.statements import closing, log, measures
 from outbox.statements.buckets import HOUR, ceiling, floor, joined, milliseconds, spans
 from outbox.statements.conf import PeerSettings
 from outbox.statements.topics import Topic, pieces
@@ -223,7 +223,13 @@ def note(
 
 
 def note_all(group: str, since: int, until: int, bucket: int, using: str) -> None:
-    """Note a range, of what length soever: whole days and hours as such."""
+    """Note a range, of what length soever: whole days and hours as such.
+
+    Business totals are those of buckets: where there are any, so is all.
+    """
+    if measures.measures:
+        note(group, [(since, until)], bucket, using=using)
+        return
     for first, last, width in spans(since, until, bucket):
         note(group, [(first, last)], width, using=using)
 

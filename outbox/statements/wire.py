@@ -8,6 +8,7 @@ from outbox.message.kinds import STATEMENT
 from outbox.message.patterns import is_pattern
 from outbox.message.requests import is_address
 from outbox.statements.buckets import MAX_TIME, is_bucket, is_width
+from outbox.statements.measures import Compared, Measured, Written, flaw
 from outbox.statements.topics import Topic
 from outbox.statements.totals import Total
 
@@ -26,12 +27,19 @@ TYPE: str = STATEMENT.type
 CONTENT_TYPE: str = STATEMENT.content_type
 
 
-class Statement(msgspec.Struct, frozen=True, tag="statement", tag_field="role", kw_only=True):
+class Statement(
+    msgspec.Struct,
+    frozen=True,
+    tag="statement",
+    tag_field="role",
+    kw_only=True,
+    omit_defaults=True,
+):
     """All that the sender has emitted for a group from `since` until before `until`.
 
     Of the types that `patterns` select, one total for each type and `width`; `bucket` is the width
-    of buckets. `address` is where the answer goes. Without any time between, it only asks which
-    topics the group is bound to.
+    of buckets, of some of which `measured` has business totals. `address` is where the answer goes.
+    Without any time between, it only asks which topics the group is bound to.
     """
 
     group: str
@@ -42,6 +50,7 @@ class Statement(msgspec.Struct, frozen=True, tag="statement", tag_field="role", 
     bucket: int
     patterns: list[str]
     totals: list[Total]
+    measured: list[Measured] = []
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,13 +62,21 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     ids: dict[str, str]
 
 
-class Answer(msgspec.Struct, frozen=True, tag="answer", tag_field="role", kw_only=True):
+class Answer(
+    msgspec.Struct,
+    frozen=True,
+    tag="answer",
+    tag_field="role",
+    kw_only=True,
+    omit_defaults=True,
+):
     """What a group has to say on the statement with the id `to`, of what is before `until`.
 
     `differing` names what the sides do not have the same of: start and type. What is in `listings`
     is told message by message, the rest is to be stated in smaller parts. `twice` are messages that
-    a handler has handled twice. `topics` and `handles` say what the group gets. Of what is before
-    `forgotten` nothing is said: receipts are not kept for so long.
+    a handler has handled twice. `compared` are business totals that the group has others of.
+    `topics` and `handles` say what the group gets. Of what is before `forgotten` nothing is said:
+    receipts are not kept for so long.
     """
 
     group: str
@@ -71,6 +88,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer", tag_field="role", kw_onl
     topics: list[Topic]
     handles: list[str]
     forgotten: int = 0
+    compared: list[Compared] = []
 
 
 _decoder = msgspec.json.Decoder(Statement | Answer)
@@ -106,7 +124,7 @@ def _flaw(found: Statement) -> str:
         return "its patterns"
     if any(each.start % found.width for each in found.totals):
         return "its totals"
-    return ""
+    return _flaw_of_figures([each.figures for each in found.measured])
 
 
 def _flaw_of_answer(found: Answer) -> str:
@@ -122,4 +140,11 @@ def _flaw_of_answer(found: Answer) -> str:
         return "its topics"
     if any(each.ends is not None and not 0 <= each.ends < MAX_TIME for each in found.topics):
         return "its topics"
-    return ""
+    return _flaw_of_figures(
+        [each.stated for each in found.compared] + [each.booked for each in found.compared]
+    )
+
+
+def _flaw_of_figures(found: list[Written]) -> str:
+    wrong = len(found) > 2 * MOST_TOTALS or any(map(flaw, found))
+    return "its business totals" if wrong else ""

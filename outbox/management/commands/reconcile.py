@@ -30,7 +30,9 @@ from outbox.runtime.shutdown import Shutdown
 from outbox.statement_models import MAX_REASON
 from outbox.statements.buckets import milliseconds, moment
 from outbox.statements.conf import PeerSettings, peers
-from outbox.statements.exchange import LONGEST_CONFIRM, ask_since, run_round
+from outbox.statements.exchange import ask_since, run_round
+from outbox.statements.looking import LONGEST_CONFIRM
+from outbox.statements.measures import in_words
 from outbox.statements.mending import accept, repair
 from outbox.statements.sender import Expected, again, close, locked
 from outbox.states import BreakKind, BreakState
@@ -288,6 +290,7 @@ def _report(group: str, using: str) -> dict[str, Any]:
                 "type": each.type,
                 "time": moment(each.start).isoformat(),
                 "there": each.there,
+                "figures": each.figures,
                 "found": each.found.isoformat(),
             }
             for each in shown
@@ -311,6 +314,8 @@ def _lines(report: dict[str, Any]) -> Iterable[str]:
         yield f"  {kind:<12}{numbers}"
     for each in report["shown"]:
         there = f"  {each['there']}" if each["there"] else ""
+        if each["figures"]:
+            there = f"  {in_words(each['figures'])}"
         yield f"  {each['kind']}  {each['type']}  {each['message_id']}  {each['time']}{there}"
     if report["open"] > len(report["shown"]):
         yield f"  and {report['open'] - len(report['shown']):,} more"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 from django.db import connection
 
-from outbox.statements import closing, exchange
+from outbox.statements import closing, looking
 from outbox.statements.comparing import next_state
 from outbox.statements.totals import Total
 from outbox.states import BreakState
@@ -23,7 +23,7 @@ def test_what_differs_is_a_break_at_once(both: Both, monkeypatch: pytest.MonkeyP
         found = next_state(state, there=there, old=old, published=published)
         return BreakState.OPEN if there else found
 
-    monkeypatch.setattr(exchange, "next_state", hasty)
+    monkeypatch.setattr(looking, "next_state", hasty)
     with pytest.raises(AssertionError):
         test_reconciliation.test_what_is_not_published_yet_is_in_transit(both)
 

@@ -164,6 +164,8 @@ def _breaks(request: HttpRequest, place: Place, since: int, width: int, using: s
 
 
 def _there(row: Break) -> Content:
+    if row.figures:
+        return "; ".join(f"{label} {number}" for label, number in row.figures["there"].items())
     state = row.there
     return _(state) if state else html.DASH
 
