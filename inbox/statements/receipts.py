@@ -10,13 +10,17 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from inbox.statements import sql
 from inbox.states import CLOSED
-from outbox.statements.buckets import bound
+from outbox.statements.buckets import MINUTE, bound
 from outbox.statements.comparing import SETTLED
 from outbox.statements.topics import regex_of, selects
 from outbox.statements.totals import Total, total_up
 
 PAGE = 5000
 """Messages that are read at once."""
+WIDEST = 10 * MINUTE
+"""Buckets that are wider may have more ids than fit into one text of the server."""
+MOST_BUCKETS = 1500
+"""Buckets that are looked at one by one."""
 MOST_TWICE = 200
 """Messages of a range that were handled twice, at most; more are told when these are looked at."""
 
@@ -42,10 +46,36 @@ def totals(had: Had, width: int, using: str) -> list[Total]:
     if connection.vendor != "postgresql":
         settled = ((UUID(i), kind) for i, kind, state in _states(had, using) if state == SETTLED)
         return total_up(settled, width)
-    with connection.cursor() as cursor:
-        cursor.execute(sql.PG_TOTALS, _parameters(had, connection) | {"width": width})
-        found = [Total(*row) for row in cursor.fetchall()]
+    if width <= WIDEST and (had.until - had.since) // width <= MOST_BUCKETS:
+        found = _by_bucket(had, width, connection)
+    else:
+        found = _settled(_parameters(had, connection), width, connection)
     return [each for each in found if selects(had.types, each.type)]
+
+
+def _by_bucket(had: Had, width: int, connection: BaseDatabaseWrapper) -> list[Total]:
+    """Return the totals of all types; what is not plain is looked at message by message."""
+    starts = range(had.since, had.until, width)
+    values = _parameters(had, connection) | {
+        "starts": list(starts),
+        "lows": [str(bound(start)) for start in starts],
+        "highs": [str(bound(start + width)) for start in starts],
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(sql.PG_TOTALS, values)
+        rows = cursor.fetchall()
+    odd = {start for start, _, _, digest in rows if digest is None}
+    found = [Total(*row) for row in rows if row[0] not in odd]
+    for start in odd:
+        one = {"low": str(bound(start)), "high": str(bound(start + width))}
+        found += _settled(values | one, width, connection)
+    return sorted(found)
+
+
+def _settled(values: dict[str, Any], width: int, connection: BaseDatabaseWrapper) -> list[Total]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql.PG_SETTLED, values | {"width": width})
+        return [Total(*row) for row in cursor.fetchall()]
 
 
 def states(had: Had, using: str, *, most: int) -> dict[str, str] | None:

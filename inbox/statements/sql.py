@@ -24,9 +24,29 @@ AND substr(message_id, 24, 1) = '-'
 AND length(translate(message_id, '0123456789abcdef', '')) = 4
 """
 
+# Bucket by bucket, the ids of each type in one text, of which the form is told at once: to look at
+# each id by itself takes three times as long as all the rest. What is not `plain`, since an id has
+# another form or something is not over, has no digest, and is left to PG_SETTLED.
+_IDS = "^([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12})*$"
+_IN_BUCKET = _PG_ALL.replace("%(low)s", "bucket.low").replace("%(high)s", "bucket.high")
+PG_TOTALS = f"""
+SELECT bucket.start, had.type, length(had.ids) / 36,
+       CASE WHEN had.plain AND had.ids ~ '{_IDS}'
+            THEN encode(sha256(decode(replace(had.ids, '-', ''), 'hex')), 'hex') END
+FROM unnest(%(starts)s::bigint[], %(lows)s::text[], %(highs)s::text[]) AS bucket (start, low, high)
+CROSS JOIN LATERAL (
+    SELECT type,
+           string_agg(DISTINCT message_id::text COLLATE "C", ''
+                      ORDER BY message_id::text COLLATE "C") AS ids,
+           bool_and(octet_length(message_id) = 36 AND state = ANY(%(closed)s)) AS plain
+    FROM ({_IN_BUCKET}) AS had GROUP BY type
+) AS had
+ORDER BY 1, 2
+"""
+
 # Settled: all that is there of a message is over. The time are the first 48 bits of the id.
 _TIME = "('x' || substr(message_id, 1, 8) || substr(message_id, 10, 4))::bit(48)::bigint"
-PG_TOTALS = f"""
+PG_SETTLED = f"""
 SELECT {_TIME} / %(width)s * %(width)s AS start, type, count(*),
        encode(sha256(string_agg(
            decode(replace(message_id, '-', ''), 'hex'), ''::bytea ORDER BY message_id COLLATE "C"
