@@ -87,11 +87,23 @@ def decode(envelope: Envelope, event_type: EventType | None) -> Any:
                 f"{event_type} is JSON, the message's content type is {envelope.content_type!r}"
             )
         return envelope.data
+    if schema is None and not envelope.data:
+        return None
+    return read(envelope.data, event_type, of=f"{envelope.type} v{envelope.version}")
+
+
+def read(data: bytes, event_type: EventType | None, *, of: str = "") -> Any:
+    """Return JSON as an instance of the class of an event type, or as plain values without one.
+
+    `of` is what the error calls it. Raises UndecodableMessage if the data does not fit, and
+    MemoryError if there is no room for it.
+    """
+    schema = event_type.schema if event_type is not None else None
     try:
         if schema is None:
-            return _plain_decoder.decode(envelope.data) if envelope.data else None
-        event = _decode_as(envelope.data, schema)
-        refuse_not_finite(event, envelope.data)
+            return _plain_decoder.decode(data)
+        event = _decode_as(data, schema)
+        refuse_not_finite(event, data)
         return event
     except MemoryError:
         raise  # of the process, not of the data
@@ -99,9 +111,7 @@ def decode(envelope: Envelope, event_type: EventType | None) -> Any:
         if is_interrupt(exc):
             raise
         problem = describe(exc, within=_HERE)
-        raise UndecodableMessage(
-            f"data of {envelope.type} v{envelope.version}: {problem}"
-        ) from cause(exc)
+        raise UndecodableMessage(f"data of {of or event_type}: {problem}") from cause(exc)
 
 
 def is_json(content_type: str) -> bool:
