@@ -49,7 +49,7 @@ class InboxConfig(AppConfig):
         replies_retention.register()
         filtering.register_own()
         registration.install()
-        autodiscover_modules("handlers")
+        autodiscover_modules("handlers", "processes")
         taking.install()
         answering.install()
         registered.note_start()

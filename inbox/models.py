@@ -9,10 +9,23 @@ from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
 from inbox import states
+from inbox.process_models import ProcessAlias, ProcessInstance, ProcessStep
 from inbox.states import CLOSED, OPEN, State
 from outbox.database.fields import InstantField
 from outbox.message.cloudevents import MAX_ATTRIBUTE
 from outbox.message.event_types import MAX_NAME
+
+__all__ = [
+    "Binding",
+    "DeadLetter",
+    "KeySequence",
+    "OpenRequest",
+    "Original",
+    "ProcessAlias",
+    "ProcessInstance",
+    "ProcessStep",
+    "Receipt",
+]
 
 
 class Receipt(models.Model):
@@ -115,6 +128,12 @@ class Receipt(models.Model):
                 fields=["handler", "source", "key", "place", "id"],
                 condition=Q(state__in=OPEN),
                 name="inbox_line",
+            ),
+            # What waits for a step of an instance is found by the key of that.
+            models.Index(
+                fields=["handler", "key"],
+                condition=Q(state=State.WAITING, place=0),
+                name="inbox_early",
             ),
             models.Index(
                 fields=["state", "id"],

@@ -30,6 +30,9 @@ class Reason(TextChoices):
     REDELIVERED = "redelivered", _("the broker delivered it again")
     CRASHED = "crashed", _("its handler ended the process")
     CANCELLED = "cancelled", _("whoever asked wants no answer any more")
+    EARLY = "early", _("its process is not where it is handled yet")
+    PASSED = "passed", _("its process is past it")
+    BUSY = "busy", _("another consumer takes a step of its instance")
 
 
 class Event(TextChoices):

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from django.db import DatabaseError, OperationalError, connections
+from django.db import DatabaseError, IntegrityError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from inbox.calling import hooks, isolation, sessions
@@ -33,6 +33,8 @@ from inbox.calling.transactions import (
 from inbox.handlers.registry import Handler
 from inbox.ledger.ledger import Ledger
 from inbox.ledger.rows import Claim
+from inbox.processes.chain import InstanceTaken
+from inbox.processes.stepping import Stepping
 from inbox.replies.answering import answer_with
 from inbox.verdicts import Reject, Retry
 from outbox import error_text
@@ -46,6 +48,9 @@ from outbox.message.origin import made
 
 logger = logging.getLogger("inbox")
 T = TypeVar("T")
+
+RACES = 3
+"""How often a transaction is begun again since somebody else may have taken a step."""
 
 _database: ContextVar[str] = ContextVar("inbox_database")
 
@@ -83,6 +88,17 @@ class TransactionEnded(Exception):
         self.hooks = hooks
 
 
+class NotWritten(Exception):
+    """What has come of the steps of processes cannot be written: each is taken by itself then.
+
+    `raced`: perhaps since somebody else was quicker; then the transaction is begun again first.
+    """
+
+    def __init__(self, *, raced: bool) -> None:
+        super().__init__("what has come of the steps of processes cannot be written")
+        self.raced = raced
+
+
 class LostInHandler(OperationalError):
     """The database was lost while a handler ran: an outage, or what this handler does to it."""
 
@@ -94,6 +110,8 @@ class Calls:
         self._ledger = ledger
         self._using = ledger.using
         self._check_each = False
+        self._step_each = False
+        self._restarts = 0
         self._set_aside: dict[Claim, TransactionEnded] = {}
         self.tried = False
         """Whether any handler was called, also if its transaction was begun again."""
@@ -101,6 +119,7 @@ class Calls:
 
     def _start(self) -> None:
         self._savepoints = Savepoints(self._using)
+        self.steps = Stepping(self._ledger, each=self._step_each)
         self._made = 0
         self._called = False
         self._last: tuple[Claim, list[Any]] | None = None
@@ -143,6 +162,11 @@ class Calls:
                 self._check_each = True
             except SessionChanged:
                 pass  # it is watched from now on
+            except NotWritten as exc:
+                if not repeatable:
+                    raise
+                self._restarts += 1
+                self._step_each = self._restarts > (RACES if exc.raced else 0)
             except DatabaseError as exc:
                 # Perhaps because tables are not where they were, or no longer ours to write.
                 if not self._called or is_outage(exc) or not self._watch():
@@ -168,6 +192,7 @@ class Calls:
         if claim in self._set_aside:
             return self._set_aside[claim]
         connection = connections[self._using]
+        self._write_steps()  # so that they stand if this one ends the transaction
         with self._blaming_the_last():
             self._savepoints.begin()
         before = list(connection.run_on_commit)
@@ -216,10 +241,21 @@ class Calls:
         Raises TransactionEnded if that handler has ended it, and begun another one.
         """
         if not self.over:
+            self._write_steps()
             with self._blaming_the_last():
                 self._savepoints.release()
             if self._savepoints.changed and self._watch():
                 raise SessionChanged
+
+    def _write_steps(self) -> None:
+        """Write what has come of processes; raise NotWritten if that cannot be."""
+        try:
+            if self.steps.write():
+                self._made += 1
+        except BaseException as exc:
+            if is_interrupt(exc) or is_outage(exc) or self._step_each:
+                raise
+            raise NotWritten(raced=error_text.is_a(exc, IntegrityError, InstanceTaken)) from exc
 
     def _watch(self) -> bool:
         """Look at the session around each call from now on; False if that is done already."""

@@ -14,7 +14,8 @@ from outbox.message.envelope import Envelope
 from outbox.message.event_types import check_attribute
 from outbox.message.event_types import registry as event_types
 from outbox.message.patterns import is_pattern, matches
-from outbox.message.requests import address_of, settled_type
+from outbox.message.process_messages import TIMER, parts_of
+from outbox.message.requests import SETTLED, address_of, settled_type
 from outbox.signatures import explained
 
 Function = Callable[[Any, Envelope], object]
@@ -34,7 +35,9 @@ class Handler:
     message that the handler has failed on for good, and with what it raised, if it did.
     `addressed`: it takes what is sent to the address of its group, of whatever type, or `only` of
     one. `settles`: of that, only what tells how requests of a type have ended; else all but that.
-    `in_every_group`: it takes what comes to any queue, and needs none of its own.
+    `in_every_group`: it takes what comes to any queue, and needs none of its own. `process` names
+    the process whose instances take a step for a message, instead of a call of the function; if it
+    is addressed as well, it takes what they have sent to themselves.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Handler:
     settles: str = ""
     in_every_group: bool = False
     only: str = ""
+    process: str = ""
 
     @property
     def group(self) -> str:
@@ -97,8 +101,12 @@ class Handler:
     def takes(self, envelope: Envelope) -> bool:
         """Tell whether this handler is for a message."""
         if self.addressed:
-            mine = envelope.topic == address_of(self.group) and self.only in ("", envelope.type)
-            return mine and settled_type(envelope.type, envelope.attributes) == self.settles
+            if envelope.topic != address_of(self.group) or self.only not in ("", envelope.type):
+                return False
+            if self.process or envelope.type == TIMER:
+                own = envelope.type in (SETTLED, TIMER)
+                return own and parts_of(envelope.attributes)[0] == self.process
+            return settled_type(envelope.type, envelope.attributes) == self.settles
         return self.wants(envelope.type)
 
 

@@ -46,13 +46,13 @@ class Ledger:
 
     def claim(self, rows: Sequence[Row]) -> dict[Claim, int]:
         """Insert receipts; return the numbers of those that were not there before."""
-        found = self._many(lambda n: receipts.claim(n, self.vendor), rows)
+        found = self.many(lambda n: receipts.claim(n, self.vendor), rows)
         self._note(found)
         return {(row[0], row[1], row[2]): row[3] for row in found}
 
     def forget(self, numbers: Sequence[int]) -> None:
         """Take claims back."""
-        self._many(receipts.forget, [(each,) for each in numbers], reads=False)
+        self.many(receipts.forget, [(each,) for each in numbers], reads=False)
 
     def committed(self) -> bool:
         """Tell whether the transaction of the last claim, or of the last take, has
@@ -71,10 +71,10 @@ class Ledger:
         self._transaction = found[0][-1] if found else None
 
     def keep(self, rows: Sequence[Kept]) -> None:
-        self._many(lambda n: receipts.keep(n, self.vendor), _columns(rows), reads=False)
+        self.many(lambda n: receipts.keep(n, self.vendor), _columns(rows), reads=False)
 
     def settle(self, rows: Sequence[Settled]) -> None:
-        self._many(lambda n: receipts.settle(n, self.vendor), _columns(rows), reads=False)
+        self.many(lambda n: receipts.settle(n, self.vendor), _columns(rows), reads=False)
 
     def move(self, places: Mapping[int, int]) -> None:
         """Give receipts another place in their lines."""
@@ -82,7 +82,7 @@ class Ledger:
             self.run(lines.move(), [stored_place(place), number], reads=False)
 
     def bury(self, rows: Sequence[Row]) -> None:
-        self._many(letters.bury, rows, reads=False)
+        self.many(letters.bury, rows, reads=False)
 
     # --- What is due -----------------------------------------------------------------------
 
@@ -112,19 +112,17 @@ class Ledger:
 
     def begin(self, numbers: Sequence[int]) -> None:
         """Note that calls begin."""
-        self._many(
-            lambda n: turns.begin(n, self.vendor), [(each,) for each in numbers], reads=False
-        )
+        self.many(lambda n: turns.begin(n, self.vendor), [(each,) for each in numbers], reads=False)
 
     def take(self, noted: Mapping[int, int]) -> list[int]:
         """Lock what is noted so, and still due; it is known later whether all this commits."""
-        found = self._many(lambda n: turns.take(n, self.vendor), sorted(noted.items()))
+        found = self.many(lambda n: turns.take(n, self.vendor), sorted(noted.items()))
         self._note(found or self.run(turns.transaction(self.vendor), []))
         return [number for number, _ in found]
 
     def unbegin(self, numbers: Sequence[int]) -> None:
         """Take back that calls begin, where none was made."""
-        self._many(
+        self.many(
             lambda n: turns.unbegin(n, self.vendor), [(each,) for each in numbers], reads=False
         )
 
@@ -149,7 +147,7 @@ class Ledger:
         """
         numbers = sorted({(key.lock(),) for key in keys})
         if self.vendor == "postgresql":
-            self._many(lines.lock, numbers)
+            self.many(lines.lock, numbers)
 
     def try_lock(self, keys: Iterable[LineKey]) -> set[LineKey]:
         """Lock lines without waiting; return those that are ours until the commit."""
@@ -157,12 +155,12 @@ class Ledger:
         if self.vendor != "postgresql":
             return wanted
         numbers = sorted({(key.lock(),) for key in wanted})
-        free = {number for number, locked in self._many(lines.try_lock, numbers) if locked}
+        free = {number for number, locked in self.many(lines.try_lock, numbers) if locked}
         return {key for key in wanted if key.lock() in free}
 
     def lines(self, keys: Iterable[LineKey]) -> dict[LineKey, Line]:
         """Return lines as they are now."""
-        rows = self._many(lambda n: lines.lines(n, self.vendor), sorted(set(keys)))
+        rows = self.many(lambda n: lines.lines(n, self.vendor), sorted(set(keys)))
         return {
             key: Line(
                 key,
@@ -183,7 +181,7 @@ class Ledger:
     def wake(self, delays: Mapping[LineKey, float]) -> None:
         """Let the heads of lines be due after some seconds, if they wait."""
         rows = sorted((*key, delay) for key, delay in delays.items())
-        self._many(lambda n: lines.wake(n, self.vendor), rows, reads=False)
+        self.many(lambda n: lines.wake(n, self.vendor), rows, reads=False)
 
     def overdue(self, key: LineKey, place: int) -> bool:
         """Tell whether something in a line behind a place has waited for as long as it was to."""
@@ -196,11 +194,11 @@ class Ledger:
     def advance(self, found: Iterable[Line]) -> None:
         """Write how far sequences have come."""
         rows = sorted((*each.key, each.done) for each in found if each.touched)
-        self._many(lambda n: lines.advance(n, self.vendor), rows, reads=False)
+        self.many(lambda n: lines.advance(n, self.vendor), rows, reads=False)
 
     # --- Running statements ------------------------------------------------------------------
 
-    def _many(
+    def many(
         self, statement: Callable[[int], str], rows: Sequence[Row], *, reads: bool = True
     ) -> list[Row]:
         """Run a statement for all rows, in as few slices as the database and memory allow."""

@@ -31,7 +31,7 @@ class Settlement(NamedTuple):
 
     `delay` in seconds until it is due, None for never by itself. `attempt` is the call that it
     follows from, if there was one; `seconds` is how long that took. `time` is that of a message
-    that was processed.
+    that was processed. `instance` is the key of the instance of a process to which it belongs.
     """
 
     handler: Handler
@@ -47,6 +47,7 @@ class Settlement(NamedTuple):
     exc: BaseException | None = None
     seconds: float | None = None
     time: datetime | None = None
+    instance: str | None = None
 
     def because(self, reason: Reason, error: str) -> "Settlement":
         """Return the same with another reason."""
@@ -119,7 +120,10 @@ class Noted(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A receipt with its message, as the database has it; `beyond` if that was too much to read."""
+    """A receipt with its message, as the database has it; `beyond` if that was too much to read.
+
+    It has `waited` so many seconds since it came in.
+    """
 
     id: int
     handler: str
@@ -137,6 +141,7 @@ class Stored(NamedTuple):
     headers: str | None
     body: bytes | None
     beyond: bool
+    waited: float | None
 
     @property
     def delivery(self) -> Delivery:

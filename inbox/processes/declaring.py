@@ -9,6 +9,7 @@ import msgspec
 from inbox.conf import is_group
 from inbox.processes import data
 from inbox.processes.data import Upgrade
+from inbox.processes.handlers import register, unregister
 from inbox.processes.marks import MARKS, Mark
 from inbox.processes.policies import Policy, Reject, Skip, Wait
 from inbox.processes.steps import Step
@@ -97,6 +98,7 @@ class Process:
         cls.data_type = _data_type(cls)
         cls.table = _table(cls)
         processes.add(cls)
+        register(cls)
 
     @classmethod
     def given(cls, *events: Any) -> "Run":
@@ -174,7 +176,8 @@ class ProcessRegistry:
 
     def remove(self, name: str) -> None:
         """Forget a process; for tests."""
-        self._processes.pop(name, None)
+        if found := self._processes.pop(name, None):
+            unregister(found)
 
     def get(self, name: str) -> type[Process] | None:
         """Return the process of a name, or None."""

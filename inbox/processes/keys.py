@@ -9,9 +9,8 @@ from outbox.error_text import name_of
 from outbox.exceptions import ConfigurationError, UndecodableMessage
 from outbox.interrupts import is_interrupt
 from outbox.message.envelope import Envelope
+from outbox.message.process_messages import parts_of
 
-PROCESS_ID: Final = "processid"
-"""The attribute of what an instance says: its process and its key, joined by a slash."""
 MAX_KEY = 200
 """Characters in a key of an instance."""
 
@@ -65,16 +64,10 @@ class KeySource:
             raise UndecodableMessage(f"its key cannot be read: {name_of(exc)}") from exc
 
 
-def process_id(process: str, key: str) -> str:
-    """Return what the messages of an instance say of where they come from."""
-    return f"{process}/{key}"
-
-
 def _continued(process: str, envelope: Envelope) -> str | None:
     """Return the key of the instance that a message continues, if it is one of this process."""
-    found = envelope.attributes.get(PROCESS_ID)
-    name, slash, key = found.partition("/") if isinstance(found, str) else ("", "", "")
-    return key if slash and name == process else None
+    name, key = parts_of(envelope.attributes)
+    return key if name == process else None
 
 
 def key_text(value: object, *, of: str) -> str:

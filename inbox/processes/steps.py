@@ -66,7 +66,8 @@ class Step(msgspec.Struct, kw_only=True):
 
     `data` is the process's Data as JSON, of its `version`. `timers` are those that are set, by
     name; `parts` what has come of the events that a method waits for together, by method; `undos`
-    what can be undone, oldest first. `compensating`: they are being undone. `stuck` is the reason
+    what can be undone, oldest first. `compensating`: they are being undone. `request` is
+    the id of what the instance was asked last, by `request_source`. `stuck` is the reason
     for which a person has to go on, "" if none has to. `ended`: nothing is to follow.
     """
 
@@ -78,6 +79,8 @@ class Step(msgspec.Struct, kw_only=True):
     parts: dict[str, dict[str, Said]] = {}
     undos: tuple[Undo, ...] = ()
     compensating: bool = False
+    request: str = ""
+    request_source: str = ""
     stuck: str = ""
     ended: bool = False
 
@@ -99,6 +102,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     parts: dict[str, dict[str, Said]] = {}
     undos: tuple[Undo, ...] = ()
     compensating: bool = False
+    request: str = ""
+    request_source: str = ""
 
 
 def kept_of(step: Step) -> bytes:

@@ -44,10 +44,14 @@ class Taken(NamedTuple):
 
 
 class NotTaken(NamedTuple):
-    """What becomes of a message for which no step is taken, and why."""
+    """What becomes of a message for which no step is taken, and why.
+
+    `unknown`: its instance is not known by the other key that it gives.
+    """
 
     policy: Policy
     why: str
+    unknown: bool = False
 
 
 def take(

@@ -7,8 +7,9 @@ statement more, and handled later by inbox.receiving.retries. So all of a batch 
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from inbox.acknowledgements.telling import Acknowledgements
 from inbox.calling.calls import Calls
@@ -20,7 +21,7 @@ from inbox.handlers.versions import bound_to_versions, served
 from inbox.ledger.ledger import Ledger
 from inbox.ledger.rows import Claim, Kept, MessageName, Settlement
 from inbox.models import DeadLetter
-from inbox.receiving import dead_letters, instruments, settlement
+from inbox.receiving import dead_letters, instruments, settlement, steps
 from inbox.receiving.dead_letters import Unusable
 from inbox.receiving.isolation import isolation
 from inbox.receiving.tally import Tally
@@ -146,6 +147,7 @@ class Batch:
         self._claims = self._claim(wanted)
         claims = dict(self._claims)
         self._lines = self._ledger.lines(keys) if claims else {}
+        self._calls.steps.load(_for_steps(wanted, claims))
         ends, begun = self._clock() + self._seconds, 0
         for item in wanted:
             # All events of one delivery are settled together.
@@ -322,7 +324,7 @@ class Batch:
             # With the rest of its batch it could end this process, as perhaps another one before.
             self.woke = True
             return self._stays(settlement.redelivered(handler, message), line, place)
-        settled = settlement.attempt(self._calls, handler, event, envelope, state=None, earlier=0)
+        settled = steps.handle(self._calls, handler, event, envelope, state=None, earlier=0)
         if settled.state is not State.PROCESSED:
             return self._stays(settled, line, place)
         if line is not None:
@@ -355,6 +357,18 @@ def _line(handler: Handler, item: Wanted) -> LineKey | None:
     return LineKey(handler.name, bounded(item.envelope.source), bounded(item.envelope.key))
 
 
+def _for_steps(
+    wanted: Iterable[Wanted], claims: Collection[Claim]
+) -> Iterator[tuple[Handler, Any, Envelope]]:
+    """Return what may lead to steps of processes, with its event."""
+    for item in wanted:
+        for handler in item.handlers:
+            if handler.process and item.claim(handler) in claims:
+                # What cannot be read is told when its turn comes.
+                with suppress(UndecodableMessage, MemoryError):
+                    yield handler, settlement.read(handler, item.envelope), item.envelope
+
+
 def _cancelled(wanted: Iterable[Wanted]) -> dict[Claim, Target]:
     """Return the requests that are cancelled by some messages, for each handler."""
     return {
@@ -367,11 +381,12 @@ def _cancelled(wanted: Iterable[Wanted]) -> dict[Claim, Target]:
 
 def _kept(number: int, settled: Settlement, item: Wanted, place: int) -> Kept:
     kept = Kept(number, settled.following(0, None))
+    key = settled.instance or item.envelope.key
     if settled.state in (State.PROCESSED, State.SKIPPED):
         return kept
     delivery, envelope = item.delivery, item.envelope
     return kept._replace(
-        key=envelope.key and bounded(envelope.key),
+        key=key and bounded(key),
         place=place,
         topic=storable(delivery.topic, 255),
         content_type=storable(delivery.kept_content_type(envelope) or "", 255) or None,

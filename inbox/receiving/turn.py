@@ -6,7 +6,7 @@ neither waits for another process.
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from inbox.handlers.ordering import HANDLE, STALE, Line, LineKey, follow, stored
 from inbox.handlers.registry import Handler, handlers
 from inbox.ledger.ledger import Ledger
 from inbox.ledger.rows import MessageName, Settled, Settlement, Stored
-from inbox.receiving import settlement
+from inbox.receiving import settlement, steps
 from inbox.receiving.crash_notes import Begun
 from inbox.receiving.tally import Tally
 from inbox.replies import faults, withdrawals
@@ -107,6 +107,7 @@ class Work:
         work: list[Callable[[], None]] = [partial(self._line, ends[key]) for key in mine]
         # What is too much to read at once is left to the next turn.
         stored = [row for row in self._ledger.stored(free) if not row.beyond]
+        self.calls.steps.load(_for_steps(stored))
         rows = iter(stored)
         work += [lambda: self._free(next(rows))] * len(stored)
         random.shuffle(work)  # neither kind holds up the other; without an order, the oldest first
@@ -245,8 +246,14 @@ class Work:
                 died,
                 most,
             )
-        return settlement.attempt(
-            self.calls, handler, event, envelope, state=row.state, earlier=row.attempts
+        return steps.handle(
+            self.calls,
+            handler,
+            event,
+            envelope,
+            state=row.state,
+            earlier=row.attempts,
+            waited=row.waited,
         )
 
     def _settle(self, row: Stored, settled: Settlement) -> None:
@@ -295,6 +302,16 @@ class Work:
         """Let what is behind a failure wait for that alone."""
         if any(each.has_time for each in rest[1:]) or len(rest) == limit:
             self._ledger.hush(line.key, rest[0].place)
+
+
+def _for_steps(rows: Iterable[Stored]) -> Iterator[tuple[Handler, Any, Envelope]]:
+    """Return what may lead to steps of processes, with its event."""
+    for row in rows:
+        handler = handlers.get(row.handler)
+        if handler is not None and handler.process:
+            usable = _usable(handler, row)
+            if not isinstance(usable, Settlement):
+                yield handler, *usable
 
 
 def _usable(handler: Handler, row: Stored) -> tuple[Any, Envelope] | Settlement:

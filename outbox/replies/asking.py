@@ -123,8 +123,12 @@ def ask_or_find(
     callback_url: str = "",
     using: str | None = None,
     options: AskOptions | None = None,
+    message_id: str = "",
 ) -> tuple[Asked, bool]:
-    """Do what ask() does; tell as well whether the request is new, or was there already."""
+    """Do what ask() does; tell as well whether the request is new, or was there already.
+
+    `message_id` is the id of a new one, if it was chosen before.
+    """
     draft = draft_of("ask", request, payload, options or {})  # type: ignore[arg-type]
     with no_coroutine("ask()", "aask()"):
         event_type, asked_for = resolve(draft)
@@ -169,6 +173,7 @@ def ask_or_find(
             once=once,
             fingerprint=fingerprint,
             callback_url=callback_url,
+            message_id=message_id,
         )
         return _ask(asking, alias)
 
@@ -222,6 +227,7 @@ class _Asking:
     once: str | None
     fingerprint: str
     callback_url: str
+    message_id: str
 
     def write(self, using: str) -> Asked:
         """Write the request; raise _AskedBefore if its idempotency key is taken."""
@@ -229,7 +235,7 @@ class _Asking:
         [envelope] = write(
             [self.draft],
             using,
-            finish=partial(_addressed, address, self.within),
+            finish=partial(_addressed, address, self.within, self.message_id),
             into=partial(self._insert, address),
         )
         return Asked(id=envelope.id, using=using)
@@ -315,11 +321,15 @@ class _Asking:
         )
 
 
-def _addressed(address: str, within: timedelta, envelope: Envelope) -> Envelope:
+def _addressed(address: str, within: timedelta, message_id: str, envelope: Envelope) -> Envelope:
     """Return a request with where its reply is to go, and about until when."""
     assert envelope.time is not None
     own = {REPLY_TO: address, EXPIRY_TIME: format_time(envelope.time + within)}
-    return msgspec.structs.replace(envelope, attributes={**envelope.attributes, **own})
+    return msgspec.structs.replace(
+        envelope,
+        id=message_id or envelope.id,
+        attributes={**envelope.attributes, **own},
+    )
 
 
 def _expiry(request: Envelope, address: str) -> Envelope:

@@ -40,6 +40,7 @@ class Locked(NamedTuple):
     deadline: datetime
     expiry_id: UUID
     is_called_back: bool
+    owner: str
 
 
 class Kept(NamedTuple):
@@ -178,6 +179,7 @@ def _portable_lock(wanted: UUID, using: str) -> Locked | None:
         found.deadline,
         found.expiry_id,
         bool(found.callback_url),
+        found.owner,
     )
 
 

@@ -20,6 +20,7 @@ from outbox.message.cloudevents import bounded
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import registry
 from outbox.message.ids import uuid7_text
+from outbox.message.process_messages import asked_by
 from outbox.models import Request, Settlement
 from outbox.producer.writing import write_some_later
 from outbox.replies import progress
@@ -160,7 +161,8 @@ def _settle(
 
 def _telling(request: Locked) -> str | None:
     """Return the id of the message that is to tell handlers here of the end; None if none wants."""
-    return uuid7_text() if is_wanted(request.type, request.version) else None
+    wanted = is_wanted(request.type, request.version) or asked_by(request.owner)
+    return uuid7_text() if wanted else None
 
 
 def _tell(request: Locked, told: str | None, using: str) -> None:

@@ -34,7 +34,7 @@ SELECT FROM asked
 # So that one at a time settles it. Who must not wait takes nothing that another has locked.
 LOCK = f"""
 SELECT id, message_id, type, version, correlation_id, wanted, deadline AT TIME ZONE 'UTC',
-       expiry_id, callback_url <> ''
+       expiry_id, callback_url <> '', owner
 FROM {REQUEST} WHERE message_id = %s FOR UPDATE
 """
 TRY_LOCK = f"{LOCK} SKIP LOCKED"

@@ -8,6 +8,7 @@ from django.db import connections
 from outbox.conf import outbox_settings
 from outbox.message.envelope import Envelope
 from outbox.message.ids import uuid7_text
+from outbox.message.process_messages import PROCESS_ID, asked_by
 from outbox.message.requests import CANCELLED, IN_REPLY_TO, REQUEST_TYPE, SETTLED
 from outbox.models import Request
 from outbox.producer.addresses import own_address
@@ -43,6 +44,8 @@ def tell(request: Locked, told: str, using: str) -> None:
     """Send to ourselves, in the running transaction, that a request has ended, under an id."""
     request_id = str(request.message_id)
     conf = outbox_settings()
+    instance = asked_by(request.owner)
+    own = {} if instance is None else {PROCESS_ID: instance}
     envelope = Envelope(
         id=told,
         source=conf.source,
@@ -54,6 +57,6 @@ def tell(request: Locked, told: str, using: str) -> None:
         time=datetime.now(UTC),
         correlation_id=request.correlation_id,
         causation_id=request_id,
-        attributes={IN_REPLY_TO: request_id, REQUEST_TYPE: request.type},
+        attributes={IN_REPLY_TO: request_id, REQUEST_TYPE: request.type, **own},
     )
     append(connections[using], [envelope], conf)

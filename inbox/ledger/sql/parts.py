@@ -43,6 +43,13 @@ def later(seconds: str, vendor: str) -> str:
     return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', printf('%%+f seconds', {seconds}))"
 
 
+def seconds_since(stamp: str, vendor: str) -> str:
+    """The seconds since a time, null if there is none."""
+    if vendor == "postgresql":
+        return f"CAST(EXTRACT(EPOCH FROM {PG_STATEMENT_NOW} - {stamp}) AS float8)"
+    return f"(julianday({SQLITE_STATEMENT_NOW}) - julianday({stamp})) * 86400.0"
+
+
 def transaction_id(vendor: str) -> str:
     """The running transaction's id, which is assigned if there is a row; SQLite has none."""
     return "CAST(pg_current_xact_id() AS text)" if vendor == "postgresql" else "NULL"

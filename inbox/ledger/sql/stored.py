@@ -1,6 +1,6 @@
 """Receipts with their messages, as far as those are not too much to read."""
 
-from inbox.ledger.sql.parts import clock, one_of
+from inbox.ledger.sql.parts import clock, one_of, seconds_since
 from inbox.states import OPEN
 
 STORED_COLUMNS = (
@@ -20,6 +20,7 @@ STORED_COLUMNS = (
     "CASE WHEN {ahead} < {most} THEN headers END",
     "CASE WHEN {ahead} < {most} THEN body END",
     "{ahead} >= {most}",
+    "{waited}",
 )
 MESSAGE_BYTES = 8 * 1024 * 1024
 """Of the messages that one statement writes, or reads."""
@@ -54,4 +55,6 @@ def _stored(vendor: str, order: str) -> str:
         f"(ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)"
     )
     columns = ", ".join(STORED_COLUMNS)
-    return columns.format(now=clock(vendor), ahead=ahead, most=MESSAGE_BYTES)
+    return columns.format(
+        now=clock(vendor), ahead=ahead, most=MESSAGE_BYTES, waited=seconds_since("received", vendor)
+    )
