@@ -1,7 +1,6 @@
 """Steps are taken in the transaction of their batch: state, what is said, and receipts, or none."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,20 +15,16 @@ from inbox.receiving.retries import Retries
 from inbox.replies import taking, withdrawals
 from inbox.states import Reason, State
 from outbox.message.envelope import Envelope
-from outbox.models import Message, Request, Scheduled
+from outbox.models import Request, Scheduled
 from tests.inbox.processes.fulfilment import (
     Charge,
-    Fulfilment,
-    GivenUp,
     Invoiced,
     Placed,
     Reserved,
-    Ship,
     Shipped,
     Taken,
 )
-from tests.inbox.support import receive
-from tests.kit.support import RecordingBroker
+from tests.inbox.support import postgresql, receive
 from tests.requests.support import Wire
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.sqlite]
@@ -175,6 +170,7 @@ def test_a_timer_that_was_cancelled_is_skipped(service: Service, bank: list[Char
     assert receipt.error == "The timer was cancelled, or set anew, since."
 
 
+@postgresql
 def test_a_batch_takes_few_statements(service: Service, on_disk_at_once: None) -> None:
     """However many instances it concerns, and however many messages there are for each."""
     counts = []
