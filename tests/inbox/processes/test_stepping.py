@@ -67,7 +67,7 @@ def service(settings: Any) -> Iterator[Service]:
 
 
 @pytest.fixture
-def bank(handling: Any) -> Iterator[list[Charge]]:
+def bank(handling: Any) -> list[Charge]:
     """Takes payments."""
     asked: list[Charge] = []
 
@@ -76,7 +76,7 @@ def bank(handling: Any) -> Iterator[list[Charge]]:
         return Taken(f"payment-{event.order_id}")
 
     handling(charge, pattern="tests.charge", version=1, declared_group="bank")
-    yield asked
+    return asked
 
 
 def states(key: str = "1") -> list[tuple[str, str]]:
