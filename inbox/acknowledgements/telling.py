@@ -19,6 +19,7 @@ from inbox.states import State
 from outbox.conf import outbox_settings
 from outbox.database.failures import is_outage
 from outbox.error_text import text_of
+from outbox.failpoints import hit
 from outbox.message.acknowledgements import MAX_IDS, TYPE, Told, asked_of
 from outbox.message.cloudevents import MAX_ATTRIBUTE, bounded
 from outbox.message.envelope import Envelope
@@ -147,6 +148,7 @@ class Acknowledgements:
             logger.error("Nothing is acknowledged: %s", text_of(exc).strip())
         else:
             _proven.add(self._using)
+            hit("inbox.told")
 
 
 def told_of(states: Collection[State]) -> Told | None:

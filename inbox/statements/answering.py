@@ -17,6 +17,7 @@ from inbox.statements.receipts import Had
 from inbox.verdicts import Reject
 from outbox.database.clock import database_now
 from outbox.exceptions import ConfigurationError, UndecodableMessage
+from outbox.failpoints import hit
 from outbox.message.cloudevents import bounded
 from outbox.message.envelope import Envelope
 from outbox.message.event_types import is_type_name
@@ -52,9 +53,11 @@ def take(group: str, event: Any, message: Envelope) -> None:
     with transaction.atomic(using=home):
         if isinstance(body, Answer):
             exchange.take(body, home)
+            hit("outbox.compared")
         elif body.group == group:
             reply = answer(body, message, using=router.db_for_write(Receipt))
             exchange.publish(reply, body.address, using=home, cause=message)
+            hit("inbox.answered")
         else:
             logger.warning("A statement for group %s has come to group %s.", body.group, group)
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db import connections, transaction
 
 from outbox.database.clock import database_now
+from outbox.failpoints import hit
 from outbox.message.acknowledgements import Told, read
 from outbox.message.cloudevents import bounded
 from outbox.message.envelope import Envelope
@@ -36,6 +37,7 @@ def take(event: object, message: Envelope, *, using: str) -> int:
             for start in range(0, len(ids), AT_ONCE):
                 part = ids[start : start + AT_ONCE]
                 changed += _note(part, told.group, what, bounded(message.source), using)
+    hit("outbox.acknowledged")
     if told.unread:
         logger.warning(
             "An acknowledgement of %s, group %s, has %d ids that are none, or too many.",

@@ -9,6 +9,7 @@ from outbox.database.clock import database_now
 from outbox.database.transactions import own_transaction
 from outbox.error_text import text_of
 from outbox.exceptions import ConfigurationError
+from outbox.failpoints import hit
 from outbox.models import Reconciliation
 from outbox.producer.writing import write_database
 from outbox.statements.conf import peers
@@ -60,6 +61,7 @@ def run_if_due(group: str, using: str) -> bool:
         if row.asked_at is not None and row.next_at > database_now(using):
             return False  # another process was quicker
         run_round(group, peer, using)
+        hit("outbox.stated")
     return True
 
 

@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 
 from outbox.conf import outbox_settings
 from outbox.database.clock import database_now
+from outbox.failpoints import hit
 from outbox.models import Break, BucketTotal, GroupTopic, Reconciliation, ToState
 from outbox.statements import closing, log, measures
 from outbox.statements.buckets import HOUR, ceiling, floor, joined, milliseconds, spans
@@ -162,6 +163,7 @@ def close(row: Reconciliation, expected: Expected) -> Closing:
         using=using,
         update_fields=["closed", "mark", "mark_xid", "snapshot", "system", "position"],
     )
+    hit("outbox.closed")
     return Closing(late, row.closed < until)
 
 

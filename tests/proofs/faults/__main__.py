@@ -7,16 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tests.kit.processes import ROOT
-from tests.proofs.faults import table
+from tests.proofs.faults import sides, table
 from tests.proofs.faults.catalogue import FAULTS, Fault
 from tests.proofs.faults.ground import Ground
 from tests.proofs.faults.history import UnusableHistory
 from tests.proofs.faults.round import KEPT, Outcome, run_round
 from tests.proofs.faults.soak import Soaked, soak
-from tests.proofs.faults.world import FaultError, World
+from tests.proofs.faults.statements import await_agreement
+from tests.proofs.faults.world import FaultError, PromiseBroken, World
 
 PAGE = ROOT / "docs" / "faults.md"
 NAMES = [fault.name for fault in FAULTS]
@@ -81,6 +83,19 @@ def run_fault(ground: Ground, fault: Fault, options: argparse.Namespace) -> Iter
                     flush=True,
                 )
                 yield outcome
+            if outcome is not None and outcome.verdict == KEPT and not agree(world):
+                problem = "the two sides do not come to say the same"
+                yield replace(outcome, events=0, problems=(problem,))
+
+
+def agree(world: World) -> bool:
+    """Wait until statements have gone over everything; tell whether they found nothing."""
+    try:
+        await_agreement(world)
+    except (FaultError, PromiseBroken) as exc:
+        print(exc, flush=True)
+        return False
+    return not sides.disagreements(world)
 
 
 def judge(world: World, fault: Fault) -> Outcome:

@@ -7,6 +7,7 @@ from typing import Self
 from tests.kit.processes import ROOT
 from tests.kit.services import broker
 from tests.kit.services.rabbitmq import RabbitNode
+from tests.proofs.faults.acknowledgements import WATCH
 from tests.proofs.faults.cluster import HARNESS, Cluster
 from tests.proofs.faults.processes import environment
 from tests.proofs.faults.service.vocabulary import KEYS, RARE_KEYS
@@ -70,6 +71,7 @@ class Ground:
         )
         if made.returncode:
             raise RuntimeError(f"The database of the service cannot be migrated:\n{made.stdout}")
+        self.cluster.query(TEMPLATE, WATCH)
         self.cluster.query(
             TEMPLATE,
             "INSERT INTO faults_aggregate (key, version) SELECT unnest(%s::text[]), 0",

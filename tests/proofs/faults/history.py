@@ -102,7 +102,7 @@ def check(history: History) -> Report:
     _check_scenario(history)
     discarded = set(history.discarded)
     kept = [event for event in history.committed if event not in discarded]
-    caused = [Event(HOPPED, e.tag, 0, e.tag) for e in kept if hops(e.version)]
+    caused = [Event(HOPPED, e.tag, 0, e.tag) for e in kept if hops(e.key, e.version)]
     expected = [*kept, *caused]
     report = Report(events=len(expected))
     _check_effects(expected, history, report)

@@ -7,7 +7,7 @@ change; whoever answered has done so once, and nobody has asked anything else.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tests.proofs.faults.service.vocabulary import ANSWERS, ASK_EVERY, CHANGED
+from tests.proofs.faults.service.vocabulary import ANSWERS, ASK_EVERY, CHANGED, TURN
 
 SHOWN = 5
 
@@ -23,7 +23,7 @@ SELECT c.tag,
           AND convert_from(p.data, 'UTF8')::jsonb->>'tag' = c.tag),
        (SELECT count(*) FROM faults_effect AS e
         WHERE e.handler = '{ANSWERS}' AND e.tag = c.tag)
-FROM faults_change AS c WHERE c.kind = '{CHANGED}' AND c.version % {ASK_EVERY} = 0
+FROM faults_change AS c WHERE c.kind = '{CHANGED}' AND {TURN} % {ASK_EVERY} = 0
 """
 
 REQUESTS = "SELECT count(*) FROM django_outbox_request"

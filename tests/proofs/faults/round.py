@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 from project.demo.waiting import wait_until
+from tests.proofs.faults import sides
 from tests.proofs.faults.catalogue import Fault
 from tests.proofs.faults.history import check
 from tests.proofs.faults.world import PromiseBroken, World
@@ -68,8 +69,7 @@ def run_round(world: World, fault: Fault, *, count_suppressed: bool = False) -> 
     report = check(world.history())
     if not report.clean:
         problems.append(str(report))
-    if flaws := world.request_flaws():
-        problems.append(flaws)
+    problems += sides.flaws(world)
     events, repeated, suppressed = before
     return Outcome(
         fault=fault,

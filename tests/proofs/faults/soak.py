@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tests.proofs.faults import sides
 from tests.proofs.faults.catalogue import FAULTS, Fault
 from tests.proofs.faults.history import check
 from tests.proofs.faults.memory import Sample, Trend, trend
@@ -25,6 +26,8 @@ _UNFIT = {
     "none",
     "log-emptied",  # waits until all is handled
     "restored-over",  # takes the longer the more there is
+    "messages-lost",  # counts its breaks
+    "an-hour",  # waits until all is stated
     "queue-deleted",  # waits for an empty queue, and the recording gets a gap
     "parked-discarded",  # what an outage leaves in doubt may be discarded, and have been published
     # What else was full a moment ago may refuse other topics, too.
@@ -121,6 +124,7 @@ def soak(world: World, minutes: float, *, seed: int) -> Soaked:
     report = check(world.history())
     if not report.clean:
         problems.append(str(report))
+    problems += sides.flaws(world)
     memory = {name: trend(found) for name, found in watch.samples.items() if len(found) >= 4}
     for name, found in memory.items():
         if found.per_minute > FLAT_PER_MINUTE:

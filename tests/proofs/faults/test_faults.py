@@ -9,9 +9,11 @@ import pytest
 
 from outbox.failpoints import FAILPOINTS
 from tests.kit.services.rabbitmq import RabbitNode
+from tests.proofs.faults import sides
 from tests.proofs.faults.catalogue import ELSEWHERE, FAULTS, Fault
 from tests.proofs.faults.ground import Ground
 from tests.proofs.faults.round import KEPT, run_round
+from tests.proofs.faults.statements import await_agreement
 from tests.proofs.faults.world import World
 
 QUICK = [fault for fault in FAULTS if not fault.slow]
@@ -26,8 +28,14 @@ class Worlds:
 
     def take(self) -> World:
         if self._world is None:
-            self._world = World(self._ground).__enter__()
+            self._world = World(self._ground, rate=100).__enter__()
         return self._world
+
+    def agree(self) -> None:
+        """Let statements go over all that was sent under these faults: they find nothing."""
+        if self._world is not None:
+            await_agreement(self._world)
+            assert sides.disagreements(self._world) == ""
 
     def discard(self) -> None:
         world, self._world = self._world, None
@@ -40,8 +48,11 @@ def worlds(_rabbit_node: RabbitNode) -> Iterator[Worlds]:
     _rabbit_node.start()
     with Ground(_rabbit_node) as ground:
         found = Worlds(ground)
-        yield found
-        found.discard()
+        try:
+            yield found
+            found.agree()
+        finally:
+            found.discard()
 
 
 @pytest.mark.slow  # it has servers of its own: once is enough, whatever else the tests run on

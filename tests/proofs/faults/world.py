@@ -16,14 +16,16 @@ from kombu.exceptions import KombuError
 
 from project.demo.queues import look
 from project.demo.waiting import ticks, wait_until
-from tests.proofs.faults import requests
+from tests.kit.services.callbacks import CallbackServer
+from tests.proofs.faults import sides
+from tests.proofs.faults.callbacks import Callbacks
 from tests.proofs.faults.cluster import HARNESS
 from tests.proofs.faults.ground import Ground
 from tests.proofs.faults.history import Counts, Effect, Event, History
 from tests.proofs.faults.processes import FAILPOINT, Person, Service, Writers, environment
 from tests.proofs.faults.proxy import Proxy
 from tests.proofs.faults.recorder import Recorder
-from tests.proofs.faults.service.vocabulary import ANSWERS, HOP_EVERY
+from tests.proofs.faults.service.vocabulary import ANSWERS, HOP_EVERY, TURN
 
 PATIENCE = 30.0
 """Seconds within which anything happens that a fault waits for."""
@@ -68,6 +70,8 @@ class World:
         self.exchange = f"faults-{uuid.uuid4().hex[:8]}"
         self.group = f"{self.exchange}-group"
         self.services: list[Service] = []
+        self.planted: set[tuple[str, str]] = set()
+        """What has been lost on purpose: kinds of breaks, and ids of messages."""
         self._ended: list[Service] = []
         self._sizes = relays, consumers
         self._writers_wanted = writers, rate
@@ -102,6 +106,9 @@ class World:
         self.consumer_database = self._proxy(self.cluster.socket)
         self.relay_broker = self._proxy(("127.0.0.1", self.node.port))
         self.consumer_broker = self._proxy(("127.0.0.1", self.node.port))
+        server = self._undo.enter_context(CallbackServer())
+        self.callbacks = Callbacks(server)
+        self.receiver = self._proxy(("127.0.0.1", server.port))
         self.recorder = Recorder(self.node.url, self.exchange)
         self._undo.callback(self._clear_broker)
         self._undo.callback(self._end_processes)
@@ -111,12 +118,13 @@ class World:
         for number in range(self._writers_wanted[0]):
             url = self.cluster.url(self.database, f"writers-{number}")
             log = self._logs / f"writers-{number}.log"
-            env = environment(DATABASE_URL=url)
+            env = self._environment(url)
             self._writers.append(Writers(threads, rate, env=env, log=log))
         # Before the relays: what nobody is bound to would be refused.
         self.await_(lambda: self.consuming() == consumers, "the consumers are ready")
         for _ in range(relays):
             self.start_relay()
+        self.start_callbacks()
 
     def _proxy(self, target: Any) -> Proxy:
         proxy = Proxy(target)
@@ -156,6 +164,12 @@ class World:
         databases, broker = self.relay_database, self.relay_broker
         return self._start("relay", ["relay"], databases, broker, failpoint)
 
+    def start_callbacks(self, *, failpoint: str = "") -> Service:
+        """Start a relay that calls back; it is none of `relays`, which publish to the broker."""
+        databases, broker = self.relay_database, self.relay_broker
+        command = ["relay", "--relay", "callbacks"]
+        return self._start("callbacks", command, databases, broker, failpoint)
+
     def start_consumer(self, *, failpoint: str = "") -> Service:
         databases, broker = self.consumer_database, self.consumer_broker
         command = ["consume", "--group", self.group]
@@ -167,11 +181,9 @@ class World:
         self._started += 1
         name = f"{kind}-{self._started}"
         url = f"postgresql://postgres@127.0.0.1:{database.port}/{self.database}"
-        env = environment(
-            DATABASE_URL=f"{url}?application_name={name}&sslmode=disable&gssencmode=disable",
+        env = self._environment(
+            f"{url}?application_name={name}&sslmode=disable&gssencmode=disable",
             BROKER_URL=f"amqp://guest:guest@127.0.0.1:{broker.port}//",
-            FAULTS_EXCHANGE=self.exchange,
-            FAULTS_GROUP=self.group,
             FAULTS_CLOCK="1",
             **({FAILPOINT: failpoint} if failpoint else {}),
         )
@@ -179,10 +191,23 @@ class World:
         self.services.append(service)
         return service
 
+    def _environment(self, database_url: str, **variables: str) -> dict[str, str]:
+        return environment(
+            DATABASE_URL=database_url,
+            FAULTS_EXCHANGE=self.exchange,
+            FAULTS_GROUP=self.group,
+            FAULTS_CALLBACKS=f"http://127.0.0.1:{self.receiver.port}/settled",
+            **variables,
+        )
+
+    @property
+    def environment_of_people(self) -> dict[str, str]:
+        """That of a command which somebody gives in the service's name."""
+        return self._environment(self.cluster.url(self.database, "person"))
+
     def person(self) -> Person:
         """Return somebody who gives commands in the service's name."""
-        url = self.cluster.url(self.database, "person")
-        return Person(env=environment(DATABASE_URL=url), log=self._logs / "person.log")
+        return Person(env=self.environment_of_people, log=self._logs / "person.log")
 
     def forget(self, service: Service) -> None:
         """Bury a process that has ended as it should."""
@@ -195,8 +220,11 @@ class World:
         dead = [service for service in self.services if not service.running]
         for service in dead:
             self.forget(service)
-            again = self.start_relay if service.name.startswith("relay") else self.start_consumer
-            again()
+            {
+                "relay": self.start_relay,
+                "consumer": self.start_consumer,
+                "callbacks": self.start_callbacks,
+            }[service.name.partition("-")[0]]()
         if dead:
             raise PromiseBroken("\n".join(map(_obituary, dead)))
 
@@ -260,7 +288,7 @@ class World:
         """How many events there are: of the changes, and of their handlers once all is done."""
         return self.number(
             f"WITH discarded AS MATERIALIZED ({DISCARDED}) "
-            "SELECT count(*) + count(*) FILTER (WHERE version %% %s = 0) FROM faults_change AS c "
+            f"SELECT count(*) + count(*) FILTER (WHERE {TURN} %% %s = 0) FROM faults_change AS c "
             "WHERE NOT EXISTS (SELECT FROM discarded AS d WHERE d.kind = c.kind AND d.tag = c.tag)",
             HOP_EVERY,
         )
@@ -269,19 +297,12 @@ class World:
         return self.number("SELECT count(*) FROM faults_effect")
 
     def pending(self) -> int:
-        """How many effects are still to come, and settlements of what was asked."""
+        """How many effects are still to come, and what is to be said of them."""
         done = (
             "SELECT count(*) FROM (SELECT DISTINCT handler, tag FROM faults_effect "
             "WHERE handler <> %s) AS done"
         )
-        unsettled = self.number(requests.REQUESTS) - self.number(requests.SETTLED)
-        return self.events() - self.number(done, ANSWERS) + unsettled
-
-    def request_flaws(self) -> str:
-        """Return what is wrong with the requests, when all should have been done; "" if nothing."""
-        rows = [requests.Standing(*row) for row in self.query(requests.STANDING)]
-        given_up = frozenset(event.tag for event in self.discarded())
-        return requests.flaws(rows, self.number(requests.REQUESTS), given_up)
+        return (self.events() - self.number(done, ANSWERS)) or sides.pending(self)
 
     def discarded(self) -> list[Event]:
         """Return what a person has discarded, by the relays' own record of it."""

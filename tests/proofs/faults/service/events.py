@@ -3,11 +3,18 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.conf import settings
+
 import outbox
 from tests.proofs.faults.service.vocabulary import ANSWERED, ASKED, CHANGED, HOPPED, RARE
 
+ACKNOWLEDGE = outbox.Acknowledge(
+    groups=[settings.FAULTS_GROUP], within=timedelta(seconds=5), resends=100
+)
+"""Nothing is given up while a fault lasts: it takes as many resends as that takes."""
 
-@outbox.event(CHANGED, key="key")
+
+@outbox.event(CHANGED, key="key", acknowledge=ACKNOWLEDGE)
 @dataclass(frozen=True, slots=True)
 class Changed:
     key: str
@@ -15,7 +22,7 @@ class Changed:
     tag: str
 
 
-@outbox.event(RARE, key="key")
+@outbox.event(RARE, key="key", acknowledge=ACKNOWLEDGE)
 @dataclass(frozen=True, slots=True)
 class Rare:
     key: str

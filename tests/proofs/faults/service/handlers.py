@@ -11,11 +11,13 @@ from tests.proofs.faults.service.models import Effect
 from tests.proofs.faults.service.vocabulary import (
     ANSWERS,
     ASK_EVERY,
+    CALL_EVERY,
     CHANGED,
     HANDLERS,
     HOPPED,
     RARE,
     hops,
+    turn_of,
 )
 
 GROUP = settings.FAULTS_GROUP
@@ -32,10 +34,12 @@ class Stumble(Exception):
 @handler(Changed, name=HANDLERS[CHANGED], group=GROUP)
 def note(event: Changed, message: outbox.Envelope) -> None:
     Effect.objects.create(handler=HANDLERS[CHANGED], tag=event.tag)
-    if hops(event.version):
+    if hops(event.key, event.version):
         outbox.emit(Hopped(tag=event.tag), delay=DELAY)
-    if event.version % ASK_EVERY == 0:
-        outbox.ask(Asked(tag=event.tag), owner=event.tag)
+    turn = turn_of(event.key, event.version)
+    if turn % ASK_EVERY == 0:
+        url = settings.FAULTS_CALLBACKS if turn % CALL_EVERY == 0 else ""
+        outbox.ask(Asked(tag=event.tag), owner=event.tag, callback_url=url)
     if random.random() < FAILING:
         raise Stumble
 
@@ -43,7 +47,7 @@ def note(event: Changed, message: outbox.Envelope) -> None:
 @handler(Rare, name=HANDLERS[RARE], group=GROUP)
 def note_rare(event: Rare, message: outbox.Envelope) -> None:
     Effect.objects.create(handler=HANDLERS[RARE], tag=event.tag)
-    if hops(event.version):
+    if hops(event.key, event.version):
         outbox.emit(Hopped(tag=event.tag))
 
 

@@ -154,6 +154,9 @@ def empty_log(world: World) -> None:
     world.pause()
     world.await_(lambda: world.pending() == 0, "all is handled")
     before = world.number("SELECT max(position) FROM django_outbox_message")
+    # The group has had what is unknown here from now on, which statements are to say.
+    gone = world.query("SELECT message_id::text FROM django_outbox_message")
+    world.planted |= {("unknown", message_id) for (message_id,) in gone}
     world.query("TRUNCATE django_outbox_message RESTART IDENTITY")
     world.go()
     world.await_more(50)
@@ -175,22 +178,32 @@ def restore_over(world: World) -> None:
     world.pause()
     # What enters the log while its table is made anew has no place there: the restore would fail.
     world.await_(lambda: not world.number(_ON_THE_WAY), "nothing is scheduled or tried again")
+    _put_off_rounds(world, "1 hour")
     handled = -1
     while handled != (handled := world.effects()):  # as long as some are still on their way
         world.hold(1.5)
     if not world.pending():
         raise FaultError("there is no backlog")
     world.cluster.dump_and_restore(world.database)
+    _put_off_rounds(world, "0")
     world.relay_broker.flow()
     world.go()
     world.await_more(50)
+
+
+def _put_off_rounds(world: World, time: str) -> None:
+    """Let the next statement wait so long."""
+    world.query(
+        "UPDATE django_outbox_reconciliation SET next_at = clock_timestamp() + %s::interval", time
+    )
 
 
 def _with_new_sessions(world: World, changes: list[str]) -> None:
     """Change the database's settings, and let relays and consumers begin sessions with them."""
     for change in changes:
         world.query(f"ALTER DATABASE {world.database} {change}")
-    old = {pid for side in ("relay-%", "consumer-%") for pid in world.backends(side)}
+    sides = ("relay-%", "consumer-%", "callbacks-%")
+    old = {pid for side in sides for pid in world.backends(side)}
     for pid in old:
         # Without waiting, which would take too long for our own session as well.
         world.query("SELECT pg_terminate_backend(%s)", pid)

@@ -54,5 +54,7 @@ def _let(person: Person, *commands: tuple[str, ...]) -> None:
 
 
 def _parked(world: World) -> set[str]:
-    rows = world.query("SELECT DISTINCT key FROM django_relay_parked WHERE state = 'parked'")
+    rows = world.query(
+        "SELECT DISTINCT key FROM django_relay_parked WHERE state = 'parked' AND key IS NOT NULL"
+    )
     return {key for (key,) in rows}

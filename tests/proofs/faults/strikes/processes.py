@@ -3,6 +3,8 @@
 import random
 import re
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tests.proofs.faults import clock
 from tests.proofs.faults.processes import Service
@@ -12,11 +14,18 @@ _CATCH_DELAY = 0.03
 """Seconds by which a server is delayed to catch a process in the middle of its work."""
 
 
-def kill_at(world: World, failpoint: str) -> None:
+_IN_RELAYS = ("relay.", "outbox.deliver")
+"""What is scheduled a relay delivers."""
+
+
+def kill_at(
+    world: World, failpoint: str, *, passes: int = 4, start: Callable[..., Service] | None = None
+) -> None:
     """One more relay or consumer kills itself, at one of its first passes of the point."""
-    spec = f"{failpoint}:{random.randint(1, 4)}"
-    in_relay = failpoint.startswith(("relay.", "outbox."))  # what is scheduled a relay delivers
-    doomed = (world.start_relay if in_relay else world.start_consumer)(failpoint=spec)
+    spec = f"{failpoint}:{random.randint(1, passes)}"
+    in_relay = failpoint.startswith(_IN_RELAYS)
+    start = start or (world.start_relay if in_relay else world.start_consumer)
+    doomed = start(failpoint=spec)
     world.services.remove(doomed)
     try:
         world.await_(lambda: not doomed.running, f"a process is killed at {spec}")
@@ -25,6 +34,31 @@ def kill_at(world: World, failpoint: str) -> None:
         world.forget(doomed)
     if doomed.exit_code != -signal.SIGKILL:
         raise FaultError(f"{doomed.name} was not killed at {spec}:\n{doomed.printed()}")
+
+
+def kill_alone_at(world: World, failpoint: str) -> None:
+    """One more consumer kills itself, at what only one does at a time; no other does it then."""
+    with standing_still(world.consumers):
+        kill_at(world, failpoint, passes=1)
+
+
+def kill_callbacks_at(world: World, failpoint: str) -> None:
+    """One more relay that calls back kills itself; no other calls back meanwhile."""
+    others = [each for each in world.services if each.name.startswith("callbacks")]
+    with standing_still(others):
+        kill_at(world, failpoint, start=world.start_callbacks)
+
+
+@contextmanager
+def standing_still(services: list[Service]) -> Iterator[None]:
+    """Stop processes for a while."""
+    for each in services:
+        each.send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in services:
+            each.send(signal.SIGCONT)
 
 
 def stop_relay(world: World, *, terminate: bool) -> None:
@@ -44,7 +78,8 @@ def stop_relay(world: World, *, terminate: bool) -> None:
         mark = world.number("SELECT max(id) FROM django_relay_checkpoint")
         world.await_(
             lambda: world.number(
-                "SELECT count(*) FROM django_relay_checkpoint WHERE lane = ANY(%s) AND id > %s",
+                "SELECT count(*) FROM django_relay_checkpoint "
+                "WHERE lane = ANY(%s) AND id > %s AND relay = 'default'",
                 lanes,
                 mark,
             ),

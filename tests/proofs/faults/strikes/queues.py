@@ -87,7 +87,7 @@ def fill_queue_of_slow_readers(world: World) -> None:
             accepted = partial(
                 world.number,
                 "SELECT count(*) FROM django_relay_parked "
-                "WHERE id > %s AND state = 'published' AND attempts > 0",
+                "WHERE id > %s AND key IS NOT NULL AND state = 'published' AND attempts > 0",
                 mark,
             )
             world.await_(lambda: accepted() >= _ACCEPTED, "what was refused is accepted, in part")
@@ -163,16 +163,16 @@ def unbind_type(world: World) -> None:
         _check_neighbours(world, "an unroutable event")
 
 
-def kill_while_unbound(world: World) -> None:
+def kill_while_unbound(world: World, failpoint: str) -> None:
     """A relay is killed while it tries parked messages again, which are refused once more."""
     with unbound(world):
-        processes.kill_at(world, failpoint="relay.retried")
+        processes.kill_at(world, failpoint)
 
 
 def offend_with_type(world: World) -> None:
     """A filter before the broker ends the connection over one type of events, each time."""
     mark = _newest_parked(world)
-    world.relay_broker.offend(RARE.encode())
+    world.relay_broker.offend(bytes([len(RARE)]) + RARE.encode())  # the routing key
     try:
         world.await_(lambda: _refused(world, mark, "refused") == [RARE], "rare events are refused")
         _check_neighbours(world, "an event over which the connection ends")
@@ -255,7 +255,7 @@ def _refused(world: World, mark: int, reason: str = "nacked") -> list[str]:
     """Return the topics of which messages are parked since a mark, because a queue is full say."""
     rows = world.query(
         "SELECT DISTINCT topic FROM django_relay_parked "
-        "WHERE id > %s AND state = 'parked' AND reason = %s",
+        "WHERE id > %s AND topic LIKE 'faults.%%' AND state = 'parked' AND reason = %s",
         mark,
         reason,
     )
