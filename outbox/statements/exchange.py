@@ -12,7 +12,7 @@ from outbox.database.clock import database_now
 from outbox.message.envelope import Envelope
 from outbox.message.ids import uuid7_text
 from outbox.message.requests import address_of
-from outbox.models import GroupTopic, Reconciliation, ToState
+from outbox.models import GroupTopic, Message, Reconciliation, ToState
 from outbox.producer.addresses import own_address
 from outbox.producer.writing import append
 from outbox.statements import measures, wire
@@ -186,11 +186,8 @@ def take(answer: Answer, using: str) -> None:
     if peer is None:
         return
     row = locked(answer.group, peer, using)
-    try:
-        asked = ToState.objects.using(using).filter(message_id=UUID(answer.to)).first()
-    except ValueError:
-        asked = None
-    if asked is None or asked.group != answer.group:
+    asked = _asked(answer, using)
+    if asked is None:
         return
     row.answered_at, row.handles = database_now(using), sorted(answer.handles)
     row.save(using=using, update_fields=["answered_at", "handles"])
@@ -208,6 +205,31 @@ def take(answer: Answer, using: str) -> None:
         )
     Looked(expected, asked, said, until).write()
     send(row, expected)
+
+
+def _asked(answer: Answer, using: str) -> ToState | None:
+    """Return what an answer is on, also if that was stated again before the answer came.
+
+    Else one that takes longer than the patience with it would never count. What it is on says the
+    statement in the log.
+    """
+    try:
+        to = UUID(answer.to)
+    except ValueError:
+        return None
+    rows = ToState.objects.using(using).filter(group=answer.group)
+    if found := rows.filter(message_id=to).first():
+        return found
+    sent = Message.objects.using(using).filter(message_id=to, type=wire.TYPE).first()
+    statement = wire.decode(bytes(sent.data)) if sent is not None else None
+    if not isinstance(statement, Statement) or statement.group != answer.group:
+        return None
+    return rows.filter(
+        since=statement.since,
+        until=statement.until,
+        width=statement.width,
+        type__in=("", *statement.patterns),
+    ).first()
 
 
 def _remember(answer: Answer, using: str) -> None:

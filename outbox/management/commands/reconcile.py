@@ -111,10 +111,11 @@ class Command(BaseCommand):
             self._print(reports, options, _local_lines)
             return
         ends = time.monotonic() + options["wait"]
+        reports = []
         for group, peer in wanted.items():
             run = _Run(group, peer, using, shutdown, ends)
             run.run(options["since"], repairs=options["repair"])
-        reports = [_report(group, using) for group in wanted]
+            reports.append(_report(group, using, run.until))
         self._print(reports, options, _lines)
         if not all(each["agrees"] for each in reports):
             raise SystemExit(1)
@@ -152,6 +153,8 @@ class _Run:
         self._using = using
         self._shutdown = shutdown
         self._ends = ends
+        self.until = 0
+        """Until when answers were waited for, in milliseconds since 1970."""
 
     def run(self, since: datetime | None, *, repairs: bool) -> None:
         if not GroupTopic.objects.using(self._using).filter(group=self._group).exists():
@@ -182,8 +185,14 @@ class _Run:
                 more = run_round(self._group, self._peer, self._using)
 
     def _answered(self) -> bool:
-        """Wait until all is answered; False if that takes too long, or a stop is requested."""
-        while ToState.objects.using(self._using).filter(group=self._group).exists():
+        """Wait until all is answered; False if that takes too long, or a stop is requested.
+
+        All until now: consumers go on to ask, with each bucket that is closed.
+        """
+        rows = ToState.objects.using(self._using).filter(group=self._group)
+        row = Reconciliation.objects.using(self._using).get(group=self._group)
+        self.until = row.stated
+        while rows.filter(until__lte=self.until).exists():
             if self._shutdown.requested or time.monotonic() > self._ends:
                 return False
             self._shutdown.wait(LOOK_EVERY)
@@ -262,7 +271,8 @@ def _local_lines(report: dict[str, Any]) -> Iterable[str]:
         )
 
 
-def _report(group: str, using: str) -> dict[str, Any]:
+def _report(group: str, using: str, until: int) -> dict[str, Any]:
+    """Return how this service stands with a group, as far as it was compared."""
     row = Reconciliation.objects.using(using).get(group=group)
     breaks = Break.objects.using(using).filter(group=group)
     counts = {
@@ -271,13 +281,13 @@ def _report(group: str, using: str) -> dict[str, Any]:
         }
         for kind in BreakKind
     }
-    unanswered = ToState.objects.using(using).filter(group=group).count()
+    unanswered = ToState.objects.using(using).filter(group=group, until__lte=until).count()
     is_open = breaks.filter(state=BreakState.OPEN)
     shown = is_open.order_by("start", "pk")[:SHOWN]
     open_count = is_open.count()
     return {
         "group": group,
-        "compared_until": moment(row.stated).isoformat(),
+        "compared_until": moment(until).isoformat(),
         "answered_at": row.answered_at and row.answered_at.isoformat(),
         "unanswered": unanswered,
         "open": open_count,

@@ -83,6 +83,29 @@ class TestAnotherBucket:
         assert not Receipt.objects.exclude(state="processed").exists()
 
 
+def test_an_answer_that_takes_long_counts(both: Both) -> None:
+    """Also if it was asked again before that: else a slow group would never have answered."""
+    sent = emitted(NOW)
+    both.lost = {sent[0].id}
+    both.settle()
+    with transaction.atomic():
+        exchange.ask_since(GROUP, peers()[GROUP], NOW, "default")
+        exchange.run_round(GROUP, peers()[GROUP], "default")
+    first = set(ToState.objects.values_list("message_id", flat=True))
+    assert None not in first
+    ToState.objects.update(sent_at=datetime.now(UTC) - timedelta(days=1))
+    with transaction.atomic():
+        exchange.run_round(GROUP, peers()[GROUP], "default")
+    second = set(ToState.objects.values_list("message_id", flat=True))
+    assert not first & second
+
+    both.lost |= set(map(str, second))
+    both.settle()
+
+    assert breaks("in_transit") == {"missing": [sent[0].id]}
+    assert not ToState.objects.exists()
+
+
 class TestForgotten:
     """Receipts are kept for less long than messages."""
 

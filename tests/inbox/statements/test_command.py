@@ -58,6 +58,27 @@ def test_it_exits_with_1_where_a_break_is_open(
     assert breaks("repaired") == {"missing": [sent[0].id]}
 
 
+def test_a_service_that_asks_all_the_time_keeps_no_command_from_its_end(
+    both: Both, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something is always under way there: what counts is what had been closed before."""
+    sent = emitted(NOW)
+    both.lost = {sent[0].id}
+    both.settle()
+
+    def refresh(using: str) -> None:
+        both.settle()
+        row = Reconciliation.objects.get()
+        since, until = row.stated, row.stated + MINUTE
+        ToState.objects.create(group=GROUP, since=since, until=until, width=MINUTE)
+        Reconciliation.objects.update(stated=until, closed=until)
+
+    monkeypatch.setattr(reconcile, "refresh", refresh)
+    code, told = run(capsys, "--repair", "--wait", "30")
+    assert (code, told["open"], told["unanswered"], told["agrees"]) == (0, 0, 0, True)
+    assert both.again == [sent[0].id]
+
+
 def test_it_prints_a_table(both: Both, capsys: pytest.CaptureFixture[str]) -> None:
     sent = emitted(NOW)
     both.lost = {sent[0].id}
