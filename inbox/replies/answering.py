@@ -100,7 +100,11 @@ def answer(request_id: str | UUID, reply: object, *, source: str = "") -> Envelo
     services have one of this id; ConfigurationError for what is no reply of it; and what emit()
     raises. Whatever it raises, nothing was written.
     """
-    require_transaction(connections[write_database()], "inbox.answer()")
+    from inbox.models import OpenRequest  # noqa: PLC0415 - models are not loaded at import
+
+    # That the request is open no more has to commit with the answer, wherever each is.
+    for alias in dict.fromkeys((write_database(), router.db_for_write(OpenRequest))):
+        require_transaction(connections[alias], "inbox.answer()")
     for row in open_requests(request_id, source):
         if envelope := answer_open(row, reply):
             return envelope

@@ -82,12 +82,22 @@ def give_up(request_id: str, before: datetime, *, using: str, by: str) -> bool:
 
 
 def fail(request_id: str, reason: str, *, using: str, by: str) -> bool:
-    """Settle a request that nobody can answer, if it is pending; tell whether this has done it."""
+    """Settle a request that nobody can answer, if it is pending; tell whether this has done it.
+
+    One that wants several replies goes on without this one: others may answer until the deadline.
+    """
     with _in_transaction(using):
         request = lock(request_id, using, wait=False)
-        return request is not None and _settle(
-            request, Outcome.FAILED, using, reason=storable(reason), by=by
-        )
+        if request is None:
+            return False
+        if request.wanted > 1:
+            logger.warning(
+                "One of those who are to answer request %s cannot: %s",
+                request.message_id,
+                storable(reason),
+            )
+            return False
+        return _settle(request, Outcome.FAILED, using, reason=storable(reason), by=by)
 
 
 def answer(request_id: str, reply: Envelope, *, using: str, by: str = "") -> bool:

@@ -283,6 +283,44 @@ def test_who_answers_later_is_of_the_group_of_the_handler(
     assert Reply.objects.get().group == ANSWERER
 
 
+class InboxElsewhere:
+    """Puts the inbox into another database than the outbox."""
+
+    def db_for_write(self, model: type, **_: object) -> str | None:
+        return "other" if model._meta.app_label == "django_inbox" else None
+
+
+def test_an_answer_and_that_a_request_is_open_no_more_commit_together(
+    wire: Wire, settings: Any
+) -> None:
+    """Else a rollback would take back the answer alone, and nobody could give another."""
+    settings.DATABASE_ROUTERS = [InboxElsewhere()]
+    with transaction.atomic(), pytest.raises(outbox.TransactionRequired, match="'other'"):
+        inbox.answer("1", Given(5))
+
+
+def test_who_cannot_answer_is_one_reply_less(
+    wire: Wire, answer: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a request that wants several: those of others still count."""
+
+    def refuse(event: Quote, message: Envelope) -> Given:
+        raise inbox.Reject("closed today")
+
+    answer(refuse)
+    asked = ask(replies=2)
+    wire.run()
+    assert asked.state() == "pending"
+    assert "One of those who are to answer" in caplog.text
+
+    request = wire.broker.published[0]
+    messages = [
+        reply_to(request, b'{"amount": 1}', source=f"/pricing/{number}") for number in range(2)
+    ]
+    receive(*messages, group=ASKER)
+    assert asked.result() == [Given(1), Given(1)]
+
+
 def test_too_few_replies(wire: Wire) -> None:
     asked = ask(replies=2)
     request = wire.publish()[0]

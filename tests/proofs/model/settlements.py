@@ -108,7 +108,10 @@ class RequestMachine(RuleBasedStateMachine):
 
     @rule(number=NUMBERS, session=SESSIONS, stays=st.booleans())
     def fail(self, number: int, session: int, stays: bool) -> None:
-        self._do(number, session, ended("failed"), self.give_fault, stays=stays)
+        def done(known: Known) -> bool:
+            return known.wanted == 1 and ended("failed")(known)
+
+        self._do(number, session, done, self.give_fault, stays=stays)
 
     @rule(number=NUMBERS, session=SESSIONS, stays=st.booleans())
     def expire(self, number: int, session: int, stays: bool) -> None:
