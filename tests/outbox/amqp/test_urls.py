@@ -15,8 +15,8 @@ from django.test import override_settings
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from inbox import doctor as inbox_health
 from inbox.conf import inbox_settings
+from inbox.findings.queues import queues
 from outbox.amqp import connection as amqp
 from outbox.amqp import urls
 from outbox.amqp.urls import ServerURL
@@ -289,7 +289,7 @@ def told(url: str, app: Celery) -> Iterator[str]:
             for message in run_checks(include_deployment_checks=True):
                 yield f"{message} {message.hint} {message.obj!r}"
             yield from (repr(relay_settings()), repr(inbox_settings()))
-            yield from (repr(each) for each in inbox_health._queues())
+            yield from (repr(each) for each in queues())
     brokers: list[type[Broker]] = [AMQPBroker, KombuBroker]
     for kind in brokers:
         try:
