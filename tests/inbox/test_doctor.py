@@ -13,6 +13,7 @@ from kombu import Connection
 
 import outbox
 from inbox import RetryPolicy, doctor
+from inbox.findings import dead
 from inbox.models import DeadLetter, Receipt
 from outbox.extensions.diagnosis import Finding, Level
 from outbox.message.ids import uuid7_text
@@ -201,7 +202,7 @@ def test_many_failures_of_one_handler_hide_no_other(
     handling: Handling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the newest are counted, and each handler is told all the same."""
-    monkeypatch.setattr(doctor, "COUNTED", 2)
+    monkeypatch.setattr(dead, "COUNTED", 2)
     for name in ("billing.charge", "shop.pay"):
         handling(name=name)
     options: dict[str, Any] = {"reason": "failed", "attempts": 2}
@@ -220,7 +221,7 @@ def test_the_handlers_beyond_those_that_are_named_are_one_finding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """None falls silent because others fail more."""
-    monkeypatch.setattr(doctor, "NAMED", 2)
+    monkeypatch.setattr(dead, "NAMED", 2)
     for number in range(4):
         for _ in range(4 - number):
             receipt(state="retrying", handler=f"h{number}", reason="failed", attempts=2)
