@@ -9,6 +9,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import translation
 
+from inbox.handlers.registry import handlers
 from outbox.celery import apps_in_use
 from outbox.producer import wakeup
 from project import database_url as database_urls
@@ -83,6 +84,16 @@ def _language_as_it_was() -> Iterator[None]:
     """Forget the language of a test's requests: Django leaves it on the thread."""
     yield
     translation.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def _handlers_as_they_were() -> Iterator[None]:
+    """Have those handlers again that a test removes: others may be tests of what they do."""
+    before = list(handlers)
+    yield
+    for each in before:
+        if handlers.get(each.name) is None:
+            handlers.add(each)
 
 
 @pytest.fixture

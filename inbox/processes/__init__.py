@@ -1,24 +1,5 @@
 """Process managers: a controller that knows how far the business has come.
 
-Safe to import before Django's apps are loaded.
+Being built: steps are taken and tested, but there are no pages, no operations and no docs yet. It
+is not public until there are.
 """
-
-from inbox.processes.declaring import Process, upgrade
-from inbox.processes.intents import Do
-from inbox.processes.keys import MESSAGE_KEY
-from inbox.processes.marks import on, on_all, on_reply, on_timer
-from inbox.processes.policies import Reject, Skip, Wait
-
-__all__ = [
-    "MESSAGE_KEY",
-    "Do",
-    "Process",
-    "Reject",
-    "Skip",
-    "Wait",
-    "on",
-    "on_all",
-    "on_reply",
-    "on_timer",
-    "upgrade",
-]

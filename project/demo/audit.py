@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from outbox.message.ids import time_of
@@ -56,6 +56,8 @@ class Audit:
         """Lose messages on purpose, and let the services find and mend that."""
         found, stage = self.findings, self.stage
         services = stage.services
+        # Rows that are taken away may have been compared before that.
+        since = datetime.now(UTC)
         if services.are_apart:
             orders = self._lose()
         else:
@@ -64,14 +66,14 @@ class Audit:
             )
             orders = []
             found.planted = losses.forget(stage)
-        found.found = books.reconcile(services)
+        found.found = books.reconcile(services, since=since)
         self.display.say(f"Found: {_summary(found.found)}. Mending what can be mended.")
         unknown = frozenset(loss for loss in found.all_found if loss.kind == "unknown")
         books.accept(services, unknown, _REASON)
-        books.reconcile(services, repair=True)
+        books.reconcile(services, since=since, repair=True)
         found.to_mend = len(orders)
         found.mended = losses.await_end(stage, orders) if orders else 0
-        found.after = books.reconcile(services)
+        found.after = books.reconcile(services, since=since)
 
     def _lose(self) -> list[UUID]:
         """Lose something in three ways; return the orders that are to come to their end yet."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from outbox.models import BucketTotal
@@ -13,9 +14,14 @@ _BREAKS = 1
 """What the command exits with if a break is open."""
 
 
-def reconcile(services: Services, *, repair: bool = False) -> Books:
-    """Let all services compare at once what they have sent with what its receivers have had."""
+def reconcile(services: Services, *, since: datetime | None = None, repair: bool = False) -> Books:
+    """Let all services compare at once what they have sent with what its receivers have had.
+
+    What was compared before is compared again from a time on, if one is given.
+    """
     options = ("--repair",) if repair else ()
+    if since is not None:
+        options = (*options, "--since", since.isoformat())
     said = services.run("reconcile", "--json", *options, allowed=lambda code: code in (0, _BREAKS))
     return tuple(
         book for sender, output in said.items() for book in _books(services, sender, output)

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -35,8 +36,9 @@ def staff(client: Client) -> Client:
 
 
 @pytest.mark.django_db
-def test_the_table_has_the_pages_in_their_order(staff: Client) -> None:
-    """Each is there under this name, and can be opened."""
+def test_the_table_has_the_pages_in_their_order(staff: Client, settings: Any) -> None:
+    """Each is there under this name, and can be opened; one of them where it is wanted."""
+    settings.RECONCILE = {"billing": {"TYPES": ["shop.#"]}}
     text = page(staff, f"{MESSAGING}overview/", counts=True)
     tabs = re.findall(r"<a href=\"([^\"]+)\"[^>]*>([^<]+)</a>", text.partition("outbox-tabs")[2])
 

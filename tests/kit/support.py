@@ -1,7 +1,8 @@
 """What tests of several packages share."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -117,3 +118,16 @@ class Registered:
     def forget(self) -> None:
         for event_type in self.added:
             registry.remove(event_type)
+
+
+@contextmanager
+def none_acknowledged() -> Iterator[None]:
+    """Let no event type be acknowledged, those of the example project neither."""
+    found = [each for each in registry if each.acknowledge]
+    for each in found:
+        registry.remove(each)
+    try:
+        yield
+    finally:
+        for each in found:
+            registry.add(each)

@@ -7,7 +7,10 @@ from decimal import Decimal
 from django.db.models import TextChoices
 
 import outbox
-from inbox.processes import Do, Process, Skip, Wait, on, on_all, on_reply, on_timer
+from inbox.processes.declaring import Process
+from inbox.processes.intents import Do
+from inbox.processes.marks import on, on_all, on_reply, on_timer
+from inbox.processes.policies import Skip, Wait
 from outbox.replies.settled import Settled
 
 

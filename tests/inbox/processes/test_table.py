@@ -8,21 +8,11 @@ from typing import Any
 import pytest
 from django.db.models import TextChoices
 
-from inbox.processes import (
-    MESSAGE_KEY,
-    Do,
-    Process,
-    Reject,
-    Skip,
-    Wait,
-    on,
-    on_all,
-    on_reply,
-    on_timer,
-    upgrade,
-)
-from inbox.processes.declaring import processes
-from inbox.processes.keys import KeySource, key_text
+from inbox.processes.declaring import Process, processes, upgrade
+from inbox.processes.intents import Do
+from inbox.processes.keys import MESSAGE_KEY, KeySource, key_text
+from inbox.processes.marks import on, on_all, on_reply, on_timer
+from inbox.processes.policies import Reject, Skip, Wait
 from inbox.processes.steps import Step
 from inbox.processes.table import Table, Transition, Trigger, TriggerKind
 from outbox.exceptions import ConfigurationError, UndecodableMessage, UnknownEventType

@@ -8,8 +8,9 @@ import pytest
 from django.db.models import TextChoices
 
 import outbox
-from inbox.processes import Do, Process, on
-from inbox.processes.declaring import processes
+from inbox.processes.declaring import Process, processes
+from inbox.processes.intents import Do
+from inbox.processes.marks import on
 from inbox.processes.testing import Reply, any_order
 from outbox.exceptions import ConfigurationError, InvalidEvent
 from tests.inbox.processes.fulfilment import (
