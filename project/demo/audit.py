@@ -2,8 +2,10 @@
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
+
+from django.conf import settings
 
 from outbox.message.ids import time_of
 from outbox.models import Acknowledgement, Message
@@ -66,6 +68,7 @@ class Audit:
             )
             orders = []
             found.planted = losses.forget(stage)
+        _let_buckets_close()
         found.found = books.reconcile(services, since=since)
         self.display.say(f"Found: {_summary(found.found)}. Mending what can be mended.")
         unknown = frozenset(loss for loss in found.all_found if loss.kind == "unknown")
@@ -116,6 +119,13 @@ class Audit:
                 found[group][state] += 1
         self.findings.acknowledged = {group: dict(found[group]) for group in _GROUPS}
         return all(found[group]["handled"] == self.findings.orders for group in _GROUPS)
+
+
+def _let_buckets_close() -> None:
+    """Wait until what was emitted before this is old enough to be compared."""
+    age = max(peer["BUCKET"] + peer["GRACE"] for peer in settings.RECONCILE.values())
+    over = datetime.now(UTC) + age + timedelta(seconds=1)
+    wait_until(lambda: datetime.now(UTC) >= over, _PATIENCE)
 
 
 def _summary(found: Books) -> str:
